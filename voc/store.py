@@ -1,0 +1,228 @@
+"""One interface over the two places where stages meet: a local folder (`file://`) and S3 (`s3://`, any endpoint).
+
+Keys are relative, `/`-separated and never escape the root. Whole-object writes are atomic in both implementations; the
+create-only write has exactly one winner (`O_EXCL` link in a folder, `If-None-Match: *` on S3). There is no locking and no
+compare-and-swap, because not every S3 has them.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from voc.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError
+
+
+class Store(ABC):
+    """Objects under a root URI, addressed by relative keys."""
+
+    uri: str
+
+    @abstractmethod
+    def read_bytes(self, key: str) -> bytes:
+        """Return the whole object.
+
+        Raises:
+            ObjectNotFoundError: If there is no such key.
+        """
+
+    @abstractmethod
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write the whole object, replacing an older one atomically."""
+
+    @abstractmethod
+    def create_bytes(self, key: str, data: bytes) -> None:
+        """Write the object only if the key is new.
+
+        Raises:
+            ObjectExistsError: If somebody else was first.
+        """
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Tell whether the key is an object."""
+
+    @abstractmethod
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys under `prefix` (a folder), sorted."""
+
+    @abstractmethod
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete every object under `prefix` (a folder) and return how many there were."""
+
+    @abstractmethod
+    def upload_file(self, path: Path, key: str) -> None:
+        """Copy a local file to the key, atomically."""
+
+    @abstractmethod
+    def download_file(self, key: str, path: Path) -> None:
+        """Copy the object to a local path, creating its folders."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the path of the key on this machine's disk, or None if the store is elsewhere."""
+        return None
+
+    def check(self) -> None:
+        """Write, read and delete a probe object.
+
+        Raises:
+            StoreError: If any of the three fails.
+        """
+        probe = f".probe/{os.getpid()}-{os.urandom(4).hex()}"
+        self.write_bytes(probe, b"nightforge")
+        if self.read_bytes(probe) != b"nightforge":
+            raise StoreError(f"the store {self.uri} returned other bytes than were written")
+        self.delete_prefix(".probe")
+
+
+class LocalStore(Store):
+    """A folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.uri = self.root.as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key) if key else self.root
+
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise _not_found(self, key) from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self.uri}/{key}: {error}") from error
+
+    def _write_temporary(self, key: str, data: bytes) -> tuple[Path, Path]:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self.uri}/{key}: {error}",
+                expected="a folder this process may write to",
+                remedy="check store.uri, its owner and the free disk space",
+            ) from error
+        return Path(name), path
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        temporary, path = self._write_temporary(key, data)
+        temporary.replace(path)
+
+    def create_bytes(self, key: str, data: bytes) -> None:
+        temporary, path = self._write_temporary(key, data)
+        try:
+            os.link(temporary, path)  # fails when the name exists: O_EXCL for a complete file
+        except FileExistsError as error:
+            raise _already_exists(self, key) from error
+        finally:
+            temporary.unlink()
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        folder = self._path(prefix) if prefix else self.root
+        found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".tmp-"))
+        yield from sorted(p.relative_to(self.root).as_posix() for p in found)
+
+    def delete_prefix(self, prefix: str) -> int:
+        keys = list(self.list_keys(prefix))
+        shutil.rmtree(self._path(prefix), ignore_errors=True)
+        return len(keys)
+
+    def upload_file(self, path: Path, key: str) -> None:
+        target = self._path(key)
+        if target == path.absolute():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+        shutil.copyfile(path, temporary)
+        temporary.replace(target)
+
+    def download_file(self, key: str, path: Path) -> None:
+        source = self._path(key)
+        if not source.is_file():
+            raise _not_found(self, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+
+def check_key(key: str) -> str:
+    """Return `key` unchanged if it is relative and stays below its root.
+
+    Raises:
+        StoreError: If it is absolute, empty or climbs with `..`.
+    """
+    parts = key.split("/")
+    if not key or key.startswith("/") or any(part in {"", ".", ".."} for part in parts):
+        raise StoreError(
+            f"the key {key!r} is not usable", expected="a relative path without empty, '.' or '..' parts"
+        )
+    return key
+
+
+def open_store(uri: str) -> Store:
+    """Open the store that a URI names: `file:///folder`, a plain path, or `s3://bucket/prefix`.
+
+    S3 credentials, region and endpoint come from the usual AWS environment (`AWS_ENDPOINT_URL` for other servers).
+
+    Raises:
+        ConfigError: If the scheme is unknown.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme == "s3":
+        from voc.store_s3 import S3Store  # boto3 costs 0.3 s, and DAG files import this module
+
+        return S3Store(parsed.netloc, parsed.path.strip("/"))
+    if parsed.scheme == "file":
+        return LocalStore(Path(unquote(parsed.path)))
+    if parsed.scheme == "" and uri:
+        return LocalStore(Path(uri))
+    raise ConfigError(
+        f"the store address {uri!r} has an unknown scheme {parsed.scheme!r}",
+        expected="file:///folder, a path, or s3://bucket/prefix",
+    )
+
+
+def open_uri(uri: str) -> tuple[Store, str]:
+    """Split an object's URI into its store and key."""
+    head, _, name = uri.rstrip("/").rpartition("/")
+    if not name or head.endswith(":/"):
+        raise ConfigError(f"the address {uri!r} names no object", expected="a path or URI with a file name")
+    return open_store(head or ("/" if uri.startswith("/") else ".")), name
+
+
+def read_uri(uri: str) -> bytes:
+    """Return the object that a URI or path names.
+
+    Raises:
+        ObjectNotFoundError: If it is not there.
+    """
+    store, key = open_uri(uri)
+    return store.read_bytes(key)
+
+
+def _not_found(store: Store, key: str) -> ObjectNotFoundError:
+    return ObjectNotFoundError(
+        f"{store.uri}/{key} does not exist", remedy="check the path; is the stage that writes it finished?"
+    )
+
+
+def _already_exists(store: Store, key: str) -> ObjectExistsError:
+    return ObjectExistsError(f"{store.uri}/{key} exists already", expected="a new key: this write is create-only")

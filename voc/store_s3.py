@@ -1,0 +1,142 @@
+"""The S3 half of the store (boto3, any endpoint that speaks S3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from voc.errors import ObjectExistsError, ObjectNotFoundError, StoreError
+from voc.store import Store, check_key
+
+MAX_ATTEMPTS = 5
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 60
+DELETE_BATCH = 1000
+
+
+class S3Store(Store):
+    """Objects under `s3://bucket/prefix`.
+
+    Endpoint, region and credentials come from the AWS environment variables, profile or instance role. Custom endpoints
+    get path-style addresses, because most of them have no wildcard DNS.
+    """
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._client_or_none: Any = None
+
+    @property
+    def _client(self) -> Any:
+        if self._client_or_none is None:
+            self._client_or_none = boto3.client(
+                "s3",
+                config=Config(
+                    signature_version="s3v4",
+                    s3={"addressing_style": "auto" if _is_aws_endpoint() else "path"},
+                    retries={"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                ),
+            )
+        return self._client_or_none
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+
+    def _folder(self, prefix: str) -> str:
+        full = "/".join(part for part in (self.prefix, prefix.strip("/")) if part)
+        return f"{full}/" if full else ""
+
+    def _fail(self, key: str, error: Exception) -> NoReturn:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        where = f"{self.uri}/{key}"
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            raise ObjectNotFoundError(f"{where} does not exist", remedy="check the key and the bucket") from error
+        if code in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
+            raise ObjectExistsError(
+                f"{where} exists already", expected="a new key: this write is create-only"
+            ) from error
+        raise StoreError(
+            f"S3 answered {code} for {where}: {error}",
+            expected="a reachable endpoint, an existing bucket and credentials that may read and write it",
+            remedy="check store.uri, AWS_ENDPOINT_URL, AWS_REGION and the credentials",
+        ) from error
+
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            body: bytes = self._client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+        return body
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+
+    def create_bytes(self, key: str, data: bytes) -> None:
+        # Some servers ignore the header (rclone does): the look before the write narrows, but cannot close, that gap.
+        if self.exists(key):
+            raise ObjectExistsError(f"{self.uri}/{key} exists already", expected="a new key: this write is create-only")
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+                return False
+            self._fail(key, error)
+        except BotoCoreError as error:
+            self._fail(key, error)
+        return True
+
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        folder = self._folder(prefix)
+        strip = len(self.prefix) + 1 if self.prefix else 0
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield entry["Key"][strip:]
+        except (ClientError, BotoCoreError) as error:
+            self._fail(prefix, error)
+
+    def delete_prefix(self, prefix: str) -> int:
+        keys = [self._key(key) for key in self.list_keys(prefix)]
+        try:
+            for start in range(0, len(keys), DELETE_BATCH):
+                batch = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
+                self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+        except (ClientError, BotoCoreError) as error:
+            self._fail(prefix, error)
+        return len(keys)
+
+    def upload_file(self, path: Path, key: str) -> None:
+        try:
+            self._client.upload_file(str(path), self.bucket, self._key(key))
+        except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error) as error:
+            self._fail(key, error)
+
+    def download_file(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._client.download_file(self.bucket, self._key(key), str(path))
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+
+
+def _is_aws_endpoint() -> bool:
+    return not (os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"))
