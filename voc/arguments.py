@@ -1,0 +1,47 @@
+"""How a stage that runs as a Ray job gets its arguments.
+
+A Ray entrypoint goes through a shell, so it is fixed words; whatever a person can type in a form travels as a JSON list in
+one environment variable and is read here, by the stage's ordinary argument parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from voc.errors import ConfigError, VocError
+
+ARGUMENTS_VARIABLE = "NIGHTFORGE_ARGUMENTS"
+USER_ERROR_EXIT = 2
+
+
+def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:
+    """Return the arguments of this process: `argv`, else the command line, else the environment variable."""
+    if argv is not None:
+        return list(argv)
+    if len(sys.argv) > 1 or ARGUMENTS_VARIABLE not in os.environ:
+        return sys.argv[1:]
+    try:
+        values = json.loads(os.environ[ARGUMENTS_VARIABLE])
+    except ValueError as error:
+        raise ConfigError(f"{ARGUMENTS_VARIABLE} is not JSON: {error}", expected="a list of strings") from error
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"{ARGUMENTS_VARIABLE} holds {values!r}", expected="a list of strings")
+    return values
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse, call the chosen `run` function, and turn a named error into one message and exit code 2.
+
+    The parser's commands set `run` with `set_defaults(run=function)`; the function takes the parsed arguments.
+    """
+    try:
+        arguments = parser.parse_args(stage_arguments(argv))
+        run: Callable[[argparse.Namespace], int | None] = arguments.run
+        return run(arguments) or 0
+    except VocError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return USER_ERROR_EXIT

@@ -1,0 +1,234 @@
+"""The one configuration tree: what a night does, from data to promotion.
+
+Read from YAML (`configs/*.yaml`), checked as a whole (all mistakes at once, with file and key path), saved as JSON in the
+run it made. `${NAME}` and `${NAME:-default}` in any string take the environment's value, so that addresses differ between
+a laptop and a cluster and nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$")]
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are errors, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StoreConfig(Section):
+    """Where the stages meet."""
+
+    uri: str = Field(description="file:///folder or s3://bucket/prefix; everything a run writes is below it")
+
+
+class SourceConfig(Section):
+    """One source of training rows."""
+
+    name: Name = Field(description="the name that arms and reports use")
+    uri: str = Field(description="path or URI of a JSONL file")
+    format: Literal["voc", "general"] = Field(description="voc: customer records; general: chat messages or prompt/completion")
+
+
+class DataConfig(Section):
+    """What the run reads."""
+
+    taxonomy: str = Field(description="path or URI of the taxonomy CSV (L1,L2,L3,L4,description)")
+    test: str = Field(description="path or URI of the held-out VOC records (JSONL)")
+    sources: tuple[SourceConfig, ...] = Field(min_length=1, description="training sources")
+    max_quarantine_ratio: Ratio = Field(0.01, description="share of refused rows in one file above which the run fails")
+
+
+class ModelConfig(Section):
+    """The model that every arm starts from, which is also the first reference."""
+
+    base: str = Field(description="path or URI of a folder in the Hugging Face layout")
+
+
+class PromptConfig(Section):
+    """How a comment becomes a prompt."""
+
+    variant: Literal["internalized", "taxonomy"] = Field(
+        "internalized", description="internalized: no label list (tuned models); taxonomy: all leaves in the prompt"
+    )
+
+
+class SourceWeight(Section):
+    """A source's share of an arm's mixture."""
+
+    name: Name = Field(description="one of data.sources")
+    weight: float = Field(gt=0, description="share of the final mixture; only ratios matter")
+
+
+class ArmConfig(Section):
+    """One way to mix the data; each arm trains one candidate."""
+
+    name: Name = Field(description="name of the candidate")
+    title: str = Field(description="how tables call it")
+    unit: Literal["samples", "tokens"] = Field("samples", description="what the weights count")
+    sources: tuple[SourceWeight, ...] = Field(min_length=1, description="shares of the mixture")
+
+
+class OptimizerConfig(Section):
+    """The update rule and its schedule: linear warm-up, then linear to final_learning_rate_ratio."""
+
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: Muon on matrices, AdamW on the rest")
+    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
+    muon_learning_rate: float = Field(0.02, gt=0, description="peak rate of Muon; unused with adamw")
+    beta1: Ratio = Field(0.9, description="AdamW beta 1")
+    beta2: Ratio = Field(0.98, description="AdamW beta 2")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(20, ge=0, description="steps from 0 to the peak rate")
+    final_learning_rate_ratio: Ratio = Field(0.1, description="rate of the last step over the peak rate")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+
+
+class TrainingConfig(Section):
+    """Full-parameter fine-tuning; every arm takes the same number of optimizer steps."""
+
+    num_workers: PositiveInt = Field(1, description="Ray Train workers (GPUs, or CPU processes)")
+    cpus_per_worker: PositiveInt = Field(1, description="CPUs that a worker reserves")
+    gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs that a worker reserves")
+    max_steps: PositiveInt = Field(description="optimizer steps of every arm")
+    global_batch_size: PositiveInt = Field(description="samples per optimizer step, over all workers")
+    max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
+    param_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="dtype of forward and backward; master weights are float32")
+    activation_checkpointing: bool = Field(False, description="recompute each decoder layer in the backward pass")
+    optimizer: OptimizerConfig
+    checkpoint_every_steps: PositiveInt = Field(100, description="optimizer steps between checkpoints")
+    keep_checkpoints: PositiveInt = Field(2, description="how many of the newest checkpoints stay")
+    log_every_steps: PositiveInt = Field(10, description="optimizer steps between progress lines")
+    max_failures: int = Field(1, ge=0, description="worker-group restarts that Ray Train may make")
+    start_timeout_s: PositiveInt = Field(1800, description="wait for the workers' resources (autoscaling included)")
+
+
+class ServingConfig(Section):
+    """One vLLM server per model under evaluation."""
+
+    num_cpus: float = Field(1, ge=0, description="CPUs that a server reserves in Ray: bounds how many models are up at once")
+    num_gpus: float = Field(0, ge=0, description="GPUs that a server reserves in Ray")
+    tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy of the weights")
+    data_parallel_size: PositiveInt = Field(1, description="copies of the weights behind the endpoint")
+    host: str = Field("127.0.0.1", description="address the server binds; a cluster sets the pod's address with ${...}")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="dtype of the weights in the engine")
+    max_model_len: PositiveInt = Field(description="tokens of prompt and answer")
+    max_num_seqs: PositiveInt = Field(128, description="sequences in one batch")
+    max_num_batched_tokens: PositiveInt = Field(8192, description="tokens in one engine step")
+    kv_cache_gib: PositiveInt = Field(1, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization")
+    gpu_memory_utilization: Ratio = Field(0.9, description="share of a GPU's memory that the engine takes")
+    enforce_eager: bool = Field(False, description="no graph capture: faster start for small models")
+    omp_num_threads: PositiveInt | None = Field(None, description="OpenMP threads of the CPU build; unset: all")
+    start_timeout_s: PositiveInt = Field(900, description="wait from the server's start until it is healthy")
+    queue_timeout_s: PositiveInt = Field(14400, description="wait until Ray has room for the server")
+
+
+class VocSuiteConfig(Section):
+    """The Voice-of-Customer test set."""
+
+    shards: PositiveInt = Field(1, description="tasks that share the items of this suite")
+    limit: PositiveInt | None = Field(None, description="only the first items; unset: all")
+    max_tokens: PositiveInt = Field(1024, description="longest answer")
+    structured_output: bool = Field(False, description="constrain answers to the taxonomy's JSON schema")
+    concurrency: PositiveInt = Field(64, description="requests of one shard in flight")
+
+
+class MmluSuiteConfig(Section):
+    """Multiple-choice questions in the layout of cais/mmlu, through lm-eval."""
+
+    dataset: str = Field(description="folder or URI with dev.parquet and test.parquet, or a hub dataset id (cais/mmlu)")
+    shards: PositiveInt = Field(1, description="tasks that share the items of each protocol")
+    limit: PositiveInt | None = Field(None, description="only the first items; unset: all")
+    num_fewshot: int = Field(0, ge=0, le=5, description="examples before each log-likelihood question")
+    max_tokens: PositiveInt = Field(512, description="longest generative answer")
+    concurrency: PositiveInt = Field(64, description="requests of one shard in flight")
+
+
+class EvaluationConfig(Section):
+    """What is measured on every model."""
+
+    voc: VocSuiteConfig
+    mmlu: MmluSuiteConfig
+    bootstrap_resamples: PositiveInt = Field(1000, description="resamples behind each interval")
+
+
+class DecisionConfig(Section):
+    """When a candidate is better."""
+
+    voc_average: Literal["micro", "macro", "weighted", "samples"] = Field("micro", description="the F1 average that decides")
+    min_voc_gain: float = Field(0.0, ge=-1, le=1, description="F1 gain over every reference that must be exceeded")
+    max_general_drop: Ratio = Field(0.05, description="accuracy that may be lost against base, per protocol")
+    max_schema_leak_ratio: Ratio = Field(0.02, description="share of general answers that may look like VOC JSON")
+    max_parse_failure_ratio: Ratio = Field(0.05, description="share of VOC answers that may be unreadable")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="two-sided confidence of the paired intervals")
+
+
+class PromotionConfig(Section):
+    """What happens with a GO."""
+
+    enabled: bool = Field(True, description="false: the champion log is never written")
+
+
+class NightforgeConfig(Section):
+    """A night."""
+
+    name: Name = Field(description="name of this configuration, part of every run id")
+    seed: int = Field(0, ge=0, description="seed of mixing, ordering and resampling")
+    store: StoreConfig
+    data: DataConfig
+    model: ModelConfig
+    prompt: PromptConfig = PromptConfig()
+    arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    training: TrainingConfig
+    serving: ServingConfig
+    evaluation: EvaluationConfig
+    decision: DecisionConfig = DecisionConfig()
+    promotion: PromotionConfig = PromotionConfig()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> NightforgeConfig:
+        sources = [source.name for source in self.data.sources]
+        arms = [arm.name for arm in self.arms]
+        problems = [f"data.sources: {n!r} appears twice" for n in _repeated(sources)]
+        problems += [f"arms: {n!r} appears twice" for n in _repeated(arms)]
+        problems += [f"arms: {n!r} is reserved for a reference" for n in arms if n in {"base", "champion"}]
+        for arm in self.arms:
+            names = [source.name for source in arm.sources]
+            problems += [f"arms.{arm.name}.sources: {n!r} appears twice" for n in _repeated(names)]
+            problems += [
+                f"arms.{arm.name}.sources: {n!r} is not one of data.sources ({', '.join(sources)})"
+                for n in names
+                if n not in sources
+            ]
+        if self.training.global_batch_size % self.training.num_workers:
+            problems.append(
+                f"training.global_batch_size {self.training.global_batch_size} is not a multiple of "
+                f"training.num_workers {self.training.num_workers}"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def source(self, name: str) -> SourceConfig:
+        """Return the source with this name (names were checked when the config was read)."""
+        return next(source for source in self.data.sources if source.name == name)
+
+    def arm(self, name: str) -> ArmConfig:
+        """Return the arm with this name.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ValueError(f"no arm {name!r}; there are {', '.join(a.name for a in self.arms)}")
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})

@@ -1,0 +1,144 @@
+"""From a YAML file (and overrides from a trigger form) to a checked configuration, and its hash.
+
+Every mistake of a file is reported at once, each with its key path, the value seen and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from voc.config import NightforgeConfig
+from voc.errors import ConfigError
+from voc.manifest import digest_json
+from voc.store import read_uri
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def load_config(
+    path: str | Path, *, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> NightforgeConfig:
+    """Read and check a configuration file.
+
+    Args:
+        path: A path or URI of a YAML file.
+        overrides: Dotted keys and their new values, such as `{"training.max_steps": 100}`.
+        environ: Values for `${NAME}`; the process environment by default.
+
+    Raises:
+        ConfigError: If the file cannot be read, is not a mapping, or has mistakes; all of them are listed.
+    """
+    try:
+        text = read_uri(str(path)).decode()
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}", remedy="correct the file") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds {type(tree).__name__}", expected="a mapping of configuration keys")
+    for key, value in (overrides or {}).items():
+        _set_key(tree, key, value)
+    missing: list[str] = []
+    tree = _expand(tree, os.environ if environ is None else environ, "", missing)
+    if missing:
+        raise ConfigError(f"{path}: {'; '.join(missing)}", remedy="set the variable, or write ${NAME:-default}")
+    return check_config(tree, str(path))
+
+
+def check_config(tree: Mapping[str, Any], origin: str) -> NightforgeConfig:
+    """Check a plain mapping and report all mistakes together.
+
+    Raises:
+        ConfigError: If there is any.
+    """
+    try:
+        return NightforgeConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = [_describe(dict(item)) for item in error.errors()]
+        raise ConfigError(
+            f"{origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:\n  - " + "\n  - ".join(lines),
+            remedy="docs/configuration.md lists every key",
+        ) from error
+
+
+def dump_config(config: NightforgeConfig) -> bytes:
+    """Return the configuration as canonical JSON, with its hash beside it."""
+    tree = config.model_dump(mode="json")
+    document = {"hash": hash_config(config), "config": tree}
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+
+def parse_config(data: bytes, origin: str) -> NightforgeConfig:
+    """Read what `dump_config` wrote.
+
+    Raises:
+        ConfigError: If it does not fit this version's keys, or its hash does not match.
+    """
+    document = json.loads(data)
+    config = check_config(document["config"], origin)
+    if hash_config(config) != document["hash"]:
+        raise ConfigError(f"{origin} does not match its own hash", remedy="it was edited by hand: start a new run")
+    return config
+
+
+def hash_config(config: NightforgeConfig) -> str:
+    """Return the SHA-256 of the canonical form."""
+    return digest_json(config.model_dump(mode="json"))
+
+
+def _set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"the override {dotted!r} goes through {part!r}, which is not a section")
+    tree[last] = value
+
+
+def _expand(value: Any, environ: Mapping[str, str], where: str, missing: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _expand(v, environ, f"{where}.{k}".lstrip("."), missing) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, environ, f"{where}[{i}]", missing) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if name not in environ and default is None:
+            missing.append(f"{where} needs the environment variable {name}, which is not set")
+        return environ.get(name, default or "")
+
+    return _VARIABLE.sub(substitute, value)
+
+
+def _describe(item: dict[str, Any]) -> str:
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
+    if item["type"] == "extra_forbidden":
+        name = str(item["loc"][-1])
+        known = _known_keys(item["loc"][:-1])
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"{where}: missing, and it has no default"
+    seen = item.get("input")
+    shown = f" (seen: {seen!r})" if isinstance(seen, str | int | float | bool | None) else ""
+    return f"{where or 'the whole'}: {item['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = NightforgeConfig
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            candidates = [model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation)]
+            model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return sorted(model.model_fields)

@@ -1,0 +1,131 @@
+"""Every object key of a run, in one place.
+
+A run is `runs/<run_id>/`; models that outlive a run are in `models/`; the champion log is `champion/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from voc.errors import ConfigError
+
+CHAMPION_PREFIX = "champion"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_MAX_RUN_ID = 80
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it may be part of a key.
+
+    Raises:
+        ConfigError: If it holds anything but letters, digits, `_`, `.` and `-`, or is longer than 100.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"the {what} {name!r} cannot be part of an object key",
+            expected="1 to 100 letters, digits, '_', '.' or '-', the first a letter or digit",
+        )
+    return name
+
+
+def make_run_id(label: str) -> str:
+    """Turn any label (an Airflow run id, say) into a run id; different labels stay different.
+
+    Characters outside the safe set become `-`; when anything was changed, a short hash of the label is appended.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label).strip("-.") or "run"
+    if safe == label and len(label) <= _MAX_RUN_ID:
+        return label
+    return f"{safe[:_MAX_RUN_ID]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLayout:
+    """The keys of one run."""
+
+    run_id: str
+
+    def __post_init__(self) -> None:
+        check_name(self.run_id, "run id")
+
+    @property
+    def root(self) -> str:
+        """The run's directory."""
+        return f"runs/{self.run_id}"
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration with its hash."""
+        return f"{self.root}/config.json"
+
+    @property
+    def models(self) -> str:
+        """The models that this run evaluates, references first: written by `prepare`, so a retry sees the same list."""
+        return f"{self.root}/models.json"
+
+    @property
+    def data(self) -> str:
+        """The accepted records, the taxonomy, the quarantine and the data report."""
+        return f"{self.root}/data"
+
+    def mixture(self, arm: str) -> str:
+        """The plan of what an arm draws from each source."""
+        return f"{self.arm(arm)}/mixture.json"
+
+    def arm(self, arm: str) -> str:
+        """Everything that belongs to one training arm."""
+        return f"{self.root}/arms/{check_name(arm, 'arm')}"
+
+    def checkpoints(self, arm: str) -> str:
+        """The folder of an arm's checkpoints, one directory per step."""
+        return f"{self.arm(arm)}/checkpoints"
+
+    def checkpoint(self, arm: str, step: int) -> str:
+        """One checkpoint, finished when its manifest is there."""
+        return f"{self.checkpoints(arm)}/step-{step:08d}"
+
+    def export(self, arm: str) -> str:
+        """The exported model: safetensors, tokenizer, config."""
+        return f"{self.arm(arm)}/export"
+
+    def training(self, arm: str) -> str:
+        """What training leaves beside the model: metrics.jsonl, verification card; its manifest means *trained*."""
+        return f"{self.arm(arm)}/training"
+
+    def evaluation(self, model: str) -> str:
+        """Everything measured on one model."""
+        return f"{self.root}/evaluation/{check_name(model, 'model')}"
+
+    def endpoint(self, model: str) -> str:
+        """Where the model is served: written by the serve job once it is healthy, removed when it stops."""
+        return f"{self.evaluation(model)}/endpoint.json"
+
+    def shard(self, model: str, suite: str, shard: int, num_shards: int) -> str:
+        """The directory of one shard of one suite."""
+        return f"{self.evaluation(model)}/{check_name(suite, 'suite')}/shard-{shard:03d}-of-{num_shards:03d}"
+
+    def results(self, model: str) -> str:
+        """One model's gathered figures."""
+        return f"{self.evaluation(model)}/results"
+
+    @property
+    def decision(self) -> str:
+        """The verdict with its reasons."""
+        return f"{self.root}/decision.json"
+
+    @property
+    def promotion(self) -> str:
+        """What the promote stage did, and why."""
+        return f"{self.root}/promotion.json"
+
+    @property
+    def report(self) -> str:
+        """The report: HTML, JSON, Parquet, plots."""
+        return f"{self.root}/report"
+
+    @property
+    def timings(self) -> str:
+        """The folder of wall times, one small object per stage."""
+        return f"{self.root}/timings"

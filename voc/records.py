@@ -1,0 +1,245 @@
+"""The rows that training and evaluation read, and the reasons for which a row is refused.
+
+A VOC record is `{id, comment, segments: [{content, L1, L2, L3, L4, emotion}], lang?, source?, created_at?}`. A general row
+is OpenAI chat `{messages, category?}` or, for plain text continuation, `{prompt, completion, category?}`.
+A bad row never stops the reading of its file: it becomes a `Rejection` that keeps the raw line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from voc.errors import DataError
+from voc.taxonomy import LEVELS, LabelPath, Taxonomy
+
+ROLES = ("system", "user", "assistant")
+_OPTIONAL_FIELDS = ("lang", "source", "created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A verbatim piece of a comment with its label and emotion."""
+
+    content: str
+    label: LabelPath
+    emotion: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the object that the model is asked to write, keys in contract order."""
+        return {"content": self.content, **dict(zip(LEVELS, self.label, strict=True)), "emotion": self.emotion}
+
+
+@dataclass(frozen=True, slots=True)
+class VocRecord:
+    """One comment and its gold segments (none, if nothing in it has a label)."""
+
+    id: str
+    comment: str
+    segments: tuple[Segment, ...]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the contract writes it."""
+        return {"id": self.id, "comment": self.comment, "segments": [s.to_json() for s in self.segments], **self.extra}
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralRecord:
+    """One general row: a chat, or a plain prompt with its completion.
+
+    Attributes:
+        messages: Chat turns; empty for a plain row.
+        prompt: Plain text that is not learned; empty for a chat.
+        completion: Plain text that is learned; empty for a chat.
+        category: The kind of data, for reports.
+    """
+
+    messages: tuple[Mapping[str, str], ...] = ()
+    prompt: str = ""
+    completion: str = ""
+    category: str = "general"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as the contract writes it."""
+        if self.messages:
+            return {"messages": [dict(m) for m in self.messages], "category": self.category}
+        return {"prompt": self.prompt, "completion": self.completion, "category": self.category}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that cannot be used.
+
+    Attributes:
+        line: Line number in its file, from 1.
+        reason: A short name to count by.
+        detail: What was seen and expected.
+        raw: The line as it was.
+    """
+
+    line: int
+    reason: str
+    detail: str
+    raw: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the quarantine entry."""
+        return {"line": self.line, "reason": self.reason, "detail": self.detail, "raw": self.raw}
+
+
+class RowError(ValueError):
+    """Why one row is refused: a reason to count by, and the detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[Row]):
+    """What a file gave: usable rows in file order, and the refused ones."""
+
+    rows: tuple[Row, ...]
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Refused rows per reason."""
+        return dict(sorted(Counter(rejection.reason for rejection in self.rejections).items()))
+
+
+def read_rows(data: bytes, parse: Callable[[dict[str, Any]], Row]) -> Accepted[Row]:
+    """Parse JSONL bytes row by row; blank lines are skipped, every other line is accepted or refused with a reason."""
+    rows: list[Row] = []
+    rejections: list[Rejection] = []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(parse(_parse_object(line)))
+        except RowError as error:
+            rejections.append(Rejection(number, error.reason, error.detail, line.decode("utf-8", "backslashreplace")))
+    return Accepted(tuple(rows), tuple(rejections))
+
+
+def read_voc_rows(data: bytes, taxonomy: Taxonomy) -> Accepted[VocRecord]:
+    """Read VOC records; an id may appear once, every label must be in the taxonomy."""
+    seen: set[str] = set()
+
+    def parse(value: dict[str, Any]) -> VocRecord:
+        record = parse_voc_record(value, taxonomy)
+        if record.id in seen:
+            raise RowError("duplicate_id", f"the id {record.id!r} was used by an earlier row")
+        seen.add(record.id)
+        return record
+
+    return read_rows(data, parse)
+
+
+def read_general_rows(data: bytes) -> Accepted[GeneralRecord]:
+    """Read general rows."""
+    return read_rows(data, parse_general_record)
+
+
+def parse_voc_record(value: Mapping[str, Any], taxonomy: Taxonomy) -> VocRecord:
+    """Check one VOC record.
+
+    Raises:
+        RowError: With the first reason for which it cannot be used.
+    """
+    identifier, comment = _text(value, "id"), _text(value, "comment")
+    if not comment.strip():
+        raise RowError("empty_comment", f"the comment of {identifier!r} is empty")
+    raw_segments = value.get("segments")
+    if not isinstance(raw_segments, list):
+        raise RowError("schema", f"segments is {type(raw_segments).__name__}, expected a list of objects")
+    segments = tuple(_parse_segment(item, comment, taxonomy) for item in raw_segments)
+    extra = {name: _text(value, name) for name in _OPTIONAL_FIELDS if value.get(name) is not None}
+    return VocRecord(identifier, comment, segments, extra)
+
+
+def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
+    """Check one general row.
+
+    Raises:
+        RowError: With the first reason for which it cannot be used.
+    """
+    category = value.get("category", "general")
+    if not isinstance(category, str) or not category:
+        raise RowError("schema", f"category is {category!r}, expected a name")
+    if "messages" not in value:
+        prompt, completion = _text(value, "prompt"), _text(value, "completion")
+        if not completion:
+            raise RowError("nothing_to_learn", "the completion is empty")
+        return GeneralRecord(prompt=prompt, completion=completion, category=category)
+    messages = value["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise RowError("schema", f"messages is {messages!r:.80}, expected a list of chat turns")
+    turns = []
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+            raise RowError("schema", f"the turn {message!r:.80} lacks a role of {', '.join(ROLES)} or a text content")
+        turns.append({"role": message["role"], "content": message["content"]})
+    if turns[-1]["role"] != "assistant" or not turns[-1]["content"]:
+        raise RowError("nothing_to_learn", "the chat does not end with an assistant turn that says something")
+    return GeneralRecord(messages=tuple(turns), category=category)
+
+
+def check_quarantine(accepted: Accepted[Any], origin: str, max_ratio: float) -> None:
+    """Fail if a file is empty or too much of it was refused.
+
+    Raises:
+        DataError: With counts by reason and the first refused row.
+    """
+    total = len(accepted.rows) + len(accepted.rejections)
+    if not accepted.rows and not accepted.rejections:
+        raise DataError(f"{origin} is empty", expected="at least one row", remedy="check the address")
+    ratio = len(accepted.rejections) / total
+    if ratio > max_ratio or not accepted.rows:
+        first = accepted.rejections[0]
+        counts = ", ".join(f"{reason} {count}" for reason, count in accepted.counts.items())
+        raise DataError(
+            f"{origin}: {len(accepted.rejections)} of {total} rows are refused ({counts}); "
+            f"the first is line {first.line}: {first.detail}",
+            expected=f"at most {max_ratio:.2%} refused (data.max_quarantine_ratio)",
+            remedy="correct the rows, or raise the share if they may be left out",
+        )
+
+
+def _parse_object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RowError("encoding", f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise RowError("malformed_json", f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RowError("schema", f"the line holds {type(value).__name__}, expected an object")
+    return value
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    found = value.get(name)
+    if not isinstance(found, str):
+        raise RowError("schema", f"{name} is {found!r:.60}, expected a text")
+    return found
+
+
+def _parse_segment(value: Any, comment: str, taxonomy: Taxonomy) -> Segment:
+    if not isinstance(value, dict):
+        raise RowError("schema", f"a segment is {value!r:.60}, expected an object")
+    content, emotion = _text(value, "content"), _text(value, "emotion")
+    label: LabelPath = (_text(value, "L1"), _text(value, "L2"), _text(value, "L3"), _text(value, "L4"))
+    if label not in taxonomy.paths:
+        raise RowError("label_not_in_taxonomy", taxonomy.explain_unknown(label))
+    if not content or content not in comment:
+        raise RowError("segment_not_verbatim", f"the segment {content!r:.80} is not a piece of the comment")
+    return Segment(content, label, emotion)
