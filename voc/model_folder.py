@@ -1,0 +1,88 @@
+"""Model folders: where they are on this machine, and whether they can be used at all.
+
+A model is a folder in the Hugging Face layout: config.json, tokenizer files, safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from voc.errors import IntegrityError, ModelError
+from voc.manifest import Manifest, describe_folder, download_directory, read_manifest
+from voc.store import open_uri
+
+REQUIRED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+
+
+def localise_model(uri: str) -> Path:
+    """Return a local folder with the model: the folder itself, or a verified download kept under its digest.
+
+    Raises:
+        ModelError: If a remote folder has no manifest, so that its files cannot be verified.
+    """
+    store, key = open_uri(uri)
+    path = store.local_path(key)
+    if path is not None:
+        return path
+    manifest = read_manifest(store, key)
+    if manifest is None:
+        raise ModelError(
+            f"the model {uri} has no manifest.json",
+            expected="a finished export, or a model put there with `python -m voc put-model`",
+            remedy="check model.base, or run the stage that exports the model to its end",
+        )
+    folder = cache_folder() / "models" / manifest.digest
+    download_directory(store, key, folder)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder for things that can be made again (`NIGHTFORGE_CACHE`, else the user's cache)."""
+    return Path(os.environ.get("NIGHTFORGE_CACHE") or Path.home() / ".cache" / "nightforge")
+
+
+def digest_model(uri: str) -> str:
+    """Return the digest of a model's files: from its manifest, else computed from the local folder."""
+    store, key = open_uri(uri)
+    manifest = read_manifest(store, key)
+    if manifest is not None:
+        return manifest.digest
+    path = store.local_path(key)
+    if path is None:
+        raise IntegrityError(f"the model {uri} has no manifest.json", remedy="put it there with its manifest")
+    return Manifest(describe_folder(path)).digest
+
+
+def list_model_problems(uri: str) -> list[str]:
+    """Look at a model folder without loading it and return everything that is wrong with it."""
+    store, key = open_uri(uri)
+    problems = [f"{name} is missing" for name in REQUIRED_FILES if not store.exists(f"{key}/{name}")]
+    if store.exists(f"{key}/{INDEX_NAME}"):
+        try:
+            index = json.loads(store.read_bytes(f"{key}/{INDEX_NAME}"))
+            shards = sorted(set(index["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return [*problems, f"{INDEX_NAME} is damaged: {error!r}"]
+        problems += [f"the shard {name} is missing" for name in shards if not store.exists(f"{key}/{name}")]
+    elif not store.exists(f"{key}/{SINGLE_NAME}"):
+        problems.append(f"neither {SINGLE_NAME} nor {INDEX_NAME} is there")
+    return problems
+
+
+def check_model_folder(uri: str) -> None:
+    """Check that a model folder holds what training and serving load.
+
+    Raises:
+        ModelError: With everything that is missing.
+    """
+    problems = list_model_problems(uri)
+    if problems:
+        raise ModelError(
+            f"the model folder {uri} cannot be used: {'; '.join(problems)}",
+            expected=f"{', '.join(REQUIRED_FILES)} and safetensors weights",
+            remedy="check model.base",
+        )

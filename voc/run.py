@@ -1,0 +1,105 @@
+"""One run as a stage sees it: the store, the keys, the configuration, the models it evaluates, and its timings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from voc.config import NightforgeConfig
+from voc.config_file import parse_config
+from voc.errors import ConfigError, ObjectNotFoundError
+from voc.layout import RunLayout, check_name
+from voc.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model under evaluation.
+
+    Attributes:
+        name: Part of object keys: `base`, `champion` or an arm's name.
+        role: References are compared against, candidates may be promoted.
+        title: How tables call it.
+        uri: Folder of the model.
+        digest: Manifest digest of the folder; None for a candidate that is not trained yet.
+    """
+
+    name: str
+    role: Literal["reference", "candidate"]
+    title: str
+    uri: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An opened run."""
+
+    store: Store
+    layout: RunLayout
+    config: NightforgeConfig
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Write the wall time of a stage when it ends well; a stage that fails leaves none."""
+        started_at, start = datetime.now(UTC), time.monotonic()
+        yield
+        document = {"stage": stage, "started_at": started_at.isoformat(), "wall_s": round(time.monotonic() - start, 3)}
+        self.store.write_bytes(f"{self.layout.timings}/{check_name(stage, 'stage')}.json", json.dumps(document).encode())
+
+
+def open_run(store_uri: str, run_id: str) -> Run:
+    """Open a run that preflight has created.
+
+    Raises:
+        ConfigError: If the run has no configuration yet, or a damaged one.
+    """
+    store, layout = open_store(store_uri), RunLayout(run_id)
+    try:
+        data = store.read_bytes(layout.config)
+    except ObjectNotFoundError as error:
+        raise ConfigError(
+            f"the run {run_id!r} has no {layout.config} in {store.uri}",
+            expected="a run that was created before its stages are started",
+            remedy="run `python -m voc preflight` with this run id first",
+        ) from error
+    return Run(store, layout, parse_config(data, f"{store.uri}/{layout.config}"))
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two arguments that every stage takes."""
+    parser.add_argument("--store-uri", required=True, help="the store's URI: file:///folder or s3://bucket/prefix")
+    parser.add_argument("--run-id", required=True, help="the run's id: a folder below runs/ in the store")
+
+
+def write_models(run: Run, models: Sequence[ModelEntry]) -> None:
+    """Write the list of models that this run evaluates."""
+    run.store.write_bytes(run.layout.models, json.dumps([asdict(model) for model in models], indent=1).encode())
+
+
+def read_models(run: Run) -> list[ModelEntry]:
+    """Return the models that this run evaluates, references first.
+
+    Raises:
+        ObjectNotFoundError: If the data was not prepared yet.
+    """
+    return [ModelEntry(**entry) for entry in json.loads(run.store.read_bytes(run.layout.models))]
+
+
+def find_model(run: Run, name: str) -> ModelEntry:
+    """Return one of the run's models.
+
+    Raises:
+        ConfigError: If the run has no model of that name.
+    """
+    models = read_models(run)
+    for model in models:
+        if model.name == name:
+            return model
+    raise ConfigError(f"the run has no model {name!r}", expected=f"one of {', '.join(m.name for m in models)}")
