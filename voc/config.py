@@ -33,7 +33,9 @@ class SourceConfig(Section):
 
     name: Name = Field(description="the name that arms and reports use")
     uri: str = Field(description="path or URI of a JSONL file")
-    format: Literal["voc", "general"] = Field(description="voc: customer records; general: chat messages or prompt/completion")
+    format: Literal["voc", "general"] = Field(
+        description="voc: customer records; general: chat messages or prompt/completion"
+    )
 
 
 class DataConfig(Section):
@@ -98,7 +100,9 @@ class TrainingConfig(Section):
     max_steps: PositiveInt = Field(description="optimizer steps of every arm")
     global_batch_size: PositiveInt = Field(description="samples per optimizer step, over all workers")
     max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
-    param_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="dtype of forward and backward; master weights are float32")
+    param_dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="dtype of forward and backward; master weights are float32"
+    )
     activation_checkpointing: bool = Field(False, description="recompute each decoder layer in the backward pass")
     optimizer: OptimizerConfig
     checkpoint_every_steps: PositiveInt = Field(100, description="optimizer steps between checkpoints")
@@ -111,16 +115,22 @@ class TrainingConfig(Section):
 class ServingConfig(Section):
     """One vLLM server per model under evaluation."""
 
-    num_cpus: float = Field(1, ge=0, description="CPUs that a server reserves in Ray: bounds how many models are up at once")
+    num_cpus: float = Field(
+        1, ge=0, description="CPUs that a server reserves in Ray: bounds how many models are up at once"
+    )
     num_gpus: float = Field(0, ge=0, description="GPUs that a server reserves in Ray")
     tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy of the weights")
     data_parallel_size: PositiveInt = Field(1, description="copies of the weights behind the endpoint")
     host: str = Field("127.0.0.1", description="address the server binds; a cluster sets the pod's address with ${...}")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="dtype of the weights in the engine")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="dtype of the weights in the engine"
+    )
     max_model_len: PositiveInt = Field(description="tokens of prompt and answer")
     max_num_seqs: PositiveInt = Field(128, description="sequences in one batch")
     max_num_batched_tokens: PositiveInt = Field(8192, description="tokens in one engine step")
-    kv_cache_gib: PositiveInt = Field(1, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization")
+    kv_cache_gib: PositiveInt = Field(
+        1, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization"
+    )
     gpu_memory_utilization: Ratio = Field(0.9, description="share of a GPU's memory that the engine takes")
     enforce_eager: bool = Field(False, description="no graph capture: faster start for small models")
     omp_num_threads: PositiveInt | None = Field(None, description="OpenMP threads of the CPU build; unset: all")
@@ -160,12 +170,16 @@ class EvaluationConfig(Section):
 class DecisionConfig(Section):
     """When a candidate is better."""
 
-    voc_average: Literal["micro", "macro", "weighted", "samples"] = Field("micro", description="the F1 average that decides")
+    voc_average: Literal["micro", "macro", "weighted", "samples"] = Field(
+        "micro", description="the F1 average that decides"
+    )
     min_voc_gain: float = Field(0.0, ge=-1, le=1, description="F1 gain over every reference that must be exceeded")
     max_general_drop: Ratio = Field(0.05, description="accuracy that may be lost against base, per protocol")
     max_schema_leak_ratio: Ratio = Field(0.02, description="share of general answers that may look like VOC JSON")
     max_parse_failure_ratio: Ratio = Field(0.05, description="share of VOC answers that may be unreadable")
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="two-sided confidence of the paired intervals")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.95, description="two-sided confidence of the paired intervals"
+    )
 
 
 class PromotionConfig(Section):

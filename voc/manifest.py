@@ -73,9 +73,7 @@ def digest_json(value: Any) -> str:
 def describe_folder(folder: Path) -> tuple[FileEntry, ...]:
     """List the files of a local folder with sizes and digests, sorted, without a manifest of its own."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
-    return tuple(
-        FileEntry(p.relative_to(folder).as_posix(), p.stat().st_size, digest_file(p)) for p in paths
-    )
+    return tuple(FileEntry(p.relative_to(folder).as_posix(), p.stat().st_size, digest_file(p)) for p in paths)
 
 
 def commit_folder(
@@ -107,9 +105,7 @@ def write_manifest(store: Store, prefix: str, manifest: Manifest) -> None:
         "digest": manifest.digest,
         "inputs": manifest.inputs,
         "facts": manifest.facts,
-        "files": [
-            {"path": e.path, "size_bytes": e.size_bytes, "sha256": e.sha256} for e in manifest.files
-        ],
+        "files": [{"path": e.path, "size_bytes": e.size_bytes, "sha256": e.sha256} for e in manifest.files],
     }
     store.write_bytes(f"{prefix}/{MANIFEST_NAME}", json.dumps(document, indent=1, ensure_ascii=False).encode())
 

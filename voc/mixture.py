@@ -73,8 +73,7 @@ class MixturePlan:
 def parse_mixture(value: Mapping[str, Any]) -> MixturePlan:
     """Read what `MixturePlan.to_json` wrote."""
     shares = tuple(
-        SourceShare(s["name"], s["num_rows"], s["weight"], s["num_samples"], s["num_tokens"])
-        for s in value["sources"]
+        SourceShare(s["name"], s["num_rows"], s["weight"], s["num_samples"], s["num_tokens"]) for s in value["sources"]
     )
     return MixturePlan(value["unit"], value["num_samples"], value["seed"], shares)
 

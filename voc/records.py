@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -185,7 +185,11 @@ def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
         raise RowError("schema", f"messages is {messages!r:.80}, expected a list of chat turns")
     turns = []
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+        if (
+            not isinstance(message, dict)
+            or message.get("role") not in ROLES
+            or not isinstance(message.get("content"), str)
+        ):
             raise RowError("schema", f"the turn {message!r:.80} lacks a role of {', '.join(ROLES)} or a text content")
         turns.append({"role": message["role"], "content": message["content"]})
     if turns[-1]["role"] != "assistant" or not turns[-1]["content"]:

@@ -102,4 +102,6 @@ def _parse_leniently(text: str) -> ParsedResponse:
             continue
     if wrong_shape:
         return ParsedResponse((), "wrong_shape", strict=False)
-    return ParsedResponse((), "truncated" if text.startswith("[") and not text.endswith("]") else "not_json", strict=False)
+    return ParsedResponse(
+        (), "truncated" if text.startswith("[") and not text.endswith("]") else "not_json", strict=False
+    )

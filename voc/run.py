@@ -51,7 +51,9 @@ class Run:
         started_at, start = datetime.now(UTC), time.monotonic()
         yield
         document = {"stage": stage, "started_at": started_at.isoformat(), "wall_s": round(time.monotonic() - start, 3)}
-        self.store.write_bytes(f"{self.layout.timings}/{check_name(stage, 'stage')}.json", json.dumps(document).encode())
+        self.store.write_bytes(
+            f"{self.layout.timings}/{check_name(stage, 'stage')}.json", json.dumps(document).encode()
+        )
 
 
 def open_run(store_uri: str, run_id: str) -> Run:

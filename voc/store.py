@@ -171,9 +171,7 @@ def check_key(key: str) -> str:
     """
     parts = key.split("/")
     if not key or key.startswith("/") or any(part in {"", ".", ".."} for part in parts):
-        raise StoreError(
-            f"the key {key!r} is not usable", expected="a relative path without empty, '.' or '..' parts"
-        )
+        raise StoreError(f"the key {key!r} is not usable", expected="a relative path without empty, '.' or '..' parts")
     return key
 
 

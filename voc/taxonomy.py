@@ -69,7 +69,8 @@ class Taxonomy:
             if name not in siblings:
                 near = difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
                 hint = f"; the nearest is {near[0]!r}" if near else ""
-                return f"{LEVELS[depth]} {name!r} is not in the taxonomy under {' > '.join(path[:depth]) or 'the root'}{hint}"
+                parent = " > ".join(path[:depth]) or "the root"
+                return f"{LEVELS[depth]} {name!r} is not in the taxonomy under {parent}{hint}"
             known = [p for p in known if p[depth] == name]
         return "the path is known"
 
@@ -91,7 +92,9 @@ def parse_taxonomy(text: str, origin: str) -> Taxonomy:
     for row in reader:
         values = [row[name] for name in TAXONOMY_COLUMNS]
         if any(value is None for value in values):
-            raise TaxonomyError(f"{origin}, line {reader.line_num}: fewer values than columns", remedy="correct the row")
+            raise TaxonomyError(
+                f"{origin}, line {reader.line_num}: fewer values than columns", remedy="correct the row"
+            )
         leaves.append(Leaf((values[0], values[1], values[2], values[3]), values[4]))
     try:
         return Taxonomy(tuple(leaves))
