@@ -77,6 +77,14 @@ class ArmConfig(Section):
     sources: tuple[SourceWeight, ...] = Field(min_length=1, description="shares of the mixture")
 
 
+class ExtraModelConfig(Section):
+    """A model that is evaluated but not trained here."""
+
+    name: Name = Field(description="part of object keys")
+    title: str = Field(description="how tables call it")
+    uri: str = Field(description="path or URI of a folder in the Hugging Face layout")
+
+
 class OptimizerConfig(Section):
     """The update rule and its schedule: linear warm-up, then linear to final_learning_rate_ratio."""
 
@@ -197,7 +205,8 @@ class NightforgeConfig(Section):
     data: DataConfig
     model: ModelConfig
     prompt: PromptConfig = PromptConfig()
-    arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    arms: tuple[ArmConfig, ...] = Field((), description="the candidates to train")
+    extra_models: tuple[ExtraModelConfig, ...] = Field((), description="further models to evaluate as candidates")
     training: TrainingConfig
     serving: ServingConfig
     evaluation: EvaluationConfig
@@ -209,8 +218,11 @@ class NightforgeConfig(Section):
         sources = [source.name for source in self.data.sources]
         arms = [arm.name for arm in self.arms]
         problems = [f"data.sources: {n!r} appears twice" for n in _repeated(sources)]
-        problems += [f"arms: {n!r} appears twice" for n in _repeated(arms)]
-        problems += [f"arms: {n!r} is reserved for a reference" for n in arms if n in {"base", "champion"}]
+        candidates = arms + [model.name for model in self.extra_models]
+        problems += [f"arms and extra_models: {n!r} appears twice" for n in _repeated(candidates)]
+        problems += [f"arms and extra_models: {n!r} is reserved" for n in candidates if n in {"base", "champion"}]
+        if not candidates:
+            problems.append("arms and extra_models are both empty: there is nothing to train and nothing to evaluate")
         for arm in self.arms:
             names = [source.name for source in arm.sources]
             problems += [f"arms.{arm.name}.sources: {n!r} appears twice" for n in _repeated(names)]
