@@ -1,0 +1,75 @@
+# Nightforge. `make help` lists everything.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CONFIG ?= configs/demo.yaml
+
+# Recursive, so that an environment is made when a target needs it and not before.
+AIRFLOW_PYTHON = $(shell docker/make-env.sh airflow)
+RAY_PYTHON = $(shell docker/make-env.sh ray)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins:$(CURDIR)/dags
+export PYTHONDONTWRITEBYTECODE := 1
+export HF_HUB_OFFLINE ?= 1
+
+SOURCES := voc training evaluation demo dags plugins tests benchmarks
+
+##@ Run
+
+.PHONY: demo
+demo: env ## Run one night for real on this machine and print the study's table (CONFIG=configs/demo.yaml)
+	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo run --config $(CONFIG)
+
+.PHONY: up
+up: env ## Start Ray, Airflow and the store and keep them running, with the UI and the dashboard
+	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo up --config $(CONFIG)
+
+.PHONY: down
+down: ## End what `make up` started
+	@$(RAY_PYTHON) -m demo down
+
+.PHONY: env
+env: ## Make both environments and print their interpreters
+	@docker/make-env.sh airflow >/dev/null && docker/make-env.sh ray >/dev/null
+	@echo "AIRFLOW_PYTHON=$$(docker/make-env.sh airflow)"
+	@echo "RAY_PYTHON=$$(docker/make-env.sh ray)"
+
+##@ Check
+
+.PHONY: test
+test: env lint test-airflow test-ray ## Lint and all tests, the DAG for real included; the last lines are pytest's
+
+.PHONY: lint
+lint: env ## ruff, format, mypy and the import contracts
+	@$(RAY_PYTHON) -m ruff check $(SOURCES)
+	@$(RAY_PYTHON) -m ruff format --check $(SOURCES)
+	@$(RAY_PYTHON) -m mypy voc training evaluation demo dags plugins/rayjob_provider
+	@$$(dirname $(RAY_PYTHON))/lint-imports
+
+.PHONY: test-airflow
+test-airflow: env ## Tests that need Airflow: the provider and the DAGs
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(AIRFLOW_PYTHON) -m pytest \
+	    tests/unit/rayjob_provider tests/unit/dags tests/integration/test_rayjob_provider.py
+
+.PHONY: test-ray
+test-ray: env ## All other tests: unit, architecture, integration (Ray, vLLM, the whole DAG)
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest \
+	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags --ignore=tests/integration/test_rayjob_provider.py
+
+.PHONY: test-unit
+test-unit: env ## The quick tests only
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest tests/unit tests/architecture \
+	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags
+
+.PHONY: format
+format: env ## Let ruff rewrite what it can
+	@$(RAY_PYTHON) -m ruff check --fix $(SOURCES)
+	@$(RAY_PYTHON) -m ruff format $(SOURCES)
+
+.PHONY: docs
+docs: env ## Write docs/configuration.md from the configuration's own descriptions
+	@$(RAY_PYTHON) -m voc describe-config > docs/configuration.md
+
+##@ Help
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z_-]+:.*##/ {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
