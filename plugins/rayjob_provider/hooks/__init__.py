@@ -1,0 +1,1 @@
+"""Access to a cluster through an Airflow connection."""

@@ -1,0 +1,1 @@
+"""Tasks that run and stop jobs."""
