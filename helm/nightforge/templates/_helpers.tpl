@@ -13,10 +13,15 @@
 
 {{- define "nightforge.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-app.kubernetes.io/part-of: nightforge
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "nightforge.podLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* Pods carry no version: an upgrade that changes a label only must not make KubeRay recreate them. */}}
+{{- define "nightforge.podLabels" -}}
+app.kubernetes.io/part-of: nightforge
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "nightforge.serviceAccountName" -}}
