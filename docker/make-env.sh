@@ -18,7 +18,7 @@ command -v "$python" >/dev/null || python=python3
 case $name in
   airflow) locks=("$root/docker/airflow/requirements.lock" "$root/tests/requirements-airflow.lock")
            packages=("$root/plugins/rayjob_provider") ;;
-  ray)     locks=("$root/docker/ray/requirements-cpu.lock" "$root/tests/requirements-ray.lock")
+  ray)     locks=("$root/docker/ray/requirements-cpu-torch.lock" "$root/docker/ray/requirements-cpu.lock" "$root/tests/requirements-ray.lock")
            packages=() ;;
   *) echo "make-env: there is no environment '$name'. Expected: airflow or ray." >&2; exit 2 ;;
 esac
