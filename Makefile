@@ -16,15 +16,15 @@ SOURCES := voc training evaluation demo dags plugins tests benchmarks
 
 .PHONY: demo
 demo: env ## Run one night for real on this machine and print the study's table (CONFIG=configs/demo.yaml)
-	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo run --config $(CONFIG)
+	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo.twin run --config $(CONFIG)
 
 .PHONY: up
 up: env ## Start Ray, Airflow and the store and keep them running, with the UI and the dashboard
-	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo up --config $(CONFIG)
+	@NIGHTFORGE_AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m demo.twin up --config $(CONFIG)
 
 .PHONY: down
 down: ## End what `make up` started
-	@$(RAY_PYTHON) -m demo down
+	@$(RAY_PYTHON) -m demo.twin down
 
 .PHONY: env
 env: ## Make both environments and print their interpreters

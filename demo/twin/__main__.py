@@ -1,0 +1,187 @@
+"""The laptop twin's commands: `python -m demo.twin run|up|down`; `make demo`, `make up` and `make down` call them.
+
+Reads a configuration from configs/, keeps everything it writes in `.nightforge/` of the current folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from demo.twin.airflow_api import AirflowApi
+from demo.twin.processes import PeakMemory, find_marked
+from demo.twin.services import AIRFLOW_USER, Twin, TwinAddress, stop_twin
+from demo.twin.watch import describe_failure, follow_run
+from voc.arguments import run_command
+from voc.errors import ConfigError, PreflightError
+from voc.layout import RunLayout
+from voc.model_folder import cache_folder
+from voc.store import open_store
+
+DAG_ID = "voc_nightly"
+GIB = 2**30
+
+
+def main() -> int:
+    """Run the chosen command."""
+    parser = argparse.ArgumentParser(prog="python -m demo.twin", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, function, text in (
+        ("run", run_night, "run one night, print its table, end everything"),
+        ("up", bring_up, "start everything and leave it running"),
+        ("down", bring_down, "end what `up` started"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--home", type=Path, default=Path(".nightforge"), help="folder of the twin")
+        command.set_defaults(run=function)
+        if name != "down":
+            command.add_argument("--config", type=Path, required=True, help="configuration file")
+            command.add_argument("--num-cpus", type=int, default=2, help="logical CPUs of the Ray head")
+        if name == "run":
+            command.add_argument("--conf", type=json.loads, default={}, help="trigger form values as JSON")
+            command.add_argument("--dag", default=DAG_ID, help="DAG to trigger")
+    return run_command(parser)
+
+
+def run_night(arguments: argparse.Namespace) -> int:
+    """Start the twin, run the DAG once, print the report's table, end the twin."""
+    signal.signal(signal.SIGTERM, _raise_exit)
+    start = time.monotonic()
+    world = make_world(arguments.config)
+    _refuse_second(arguments.home)
+    shutil.rmtree(arguments.home / "airflow", ignore_errors=True)  # the next scheduler must not resume an old night
+    twin = make_twin(arguments, world)
+    try:
+        address = twin.start()
+        print(
+            f"Airflow {address.airflow_url}, Ray {address.ray_url}: up after {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
+        with PeakMemory(address.twin_id) as memory:
+            succeeded = _run_dag(twin, address, arguments)
+    except KeyboardInterrupt:
+        print("interrupted: everything that was started is being ended", file=sys.stderr)
+        return 130
+    finally:
+        twin.stop()
+    print(
+        f"wall time {time.monotonic() - start:.0f} s, peak memory {memory.peak_bytes / GIB:.2f} GiB (PSS, all processes)"
+    )
+    return 0 if succeeded else 1
+
+
+def _run_dag(twin: Twin, address: TwinAddress, arguments: argparse.Namespace) -> bool:
+    api = AirflowApi(address.airflow_url, twin.airflow_password)
+    api.wait_for_dag(arguments.dag)
+    run_id = api.trigger(arguments.dag, arguments.conf)
+    print(f"{arguments.dag} {run_id}", flush=True)
+    state = follow_run(api, arguments.dag, run_id)
+    if state != "success":
+        print(describe_failure(api, arguments.dag, run_id), file=sys.stderr)
+        print(
+            f"The run failed. All logs are below {twin.home}; `make up` shows this run in Airflow's UI.",
+            file=sys.stderr,
+        )
+        return False
+    print_result(api.xcom(arguments.dag, run_id, "preflight"))
+    return True
+
+
+def print_result(plan: dict[str, Any]) -> None:
+    """Print a finished run's table, its stages' wall times and where its files are."""
+    store, layout = open_store(plan["store_uri"]), RunLayout(plan["run_id"])
+    print()
+    print(store.read_bytes(f"{layout.report}/report.txt").decode())
+    timings = [json.loads(store.read_bytes(key)) for key in store.list_keys(layout.timings)]
+    print("Wall time per stage")
+    for timing in sorted(timings, key=lambda t: t["started_at"]):
+        print(f"  {timing['stage']:<44} {timing['wall_s']:8.1f} s")
+    for label, key in (("HTML report", f"{layout.report}/index.html"), ("run folder", layout.root)):
+        path = store.local_path(key)
+        print(f"{label}: {path or f'{store.uri}/{key}'}")
+
+
+def bring_up(arguments: argparse.Namespace) -> int:
+    """Start the twin, leave it running, say where it is."""
+    world = make_world(arguments.config)
+    _refuse_second(arguments.home)
+    twin = make_twin(arguments, world, detached=True)
+    address = twin.start()
+    print(f"Airflow  {address.airflow_url}  user {AIRFLOW_USER}, password in {twin.airflow_home}/passwords.json")
+    print(f"Ray      {address.ray_url}  token in {twin.home}/secrets.json (ray_token)")
+    print("`make down` ends both.")
+    return 0
+
+
+def bring_down(arguments: argparse.Namespace) -> int:
+    """End the twin that `up` left running."""
+    address = _read_address(arguments.home)
+    if address is None:
+        print("nothing is up")
+        return 0
+    stop_twin(address)
+    (arguments.home / "twin.json").unlink(missing_ok=True)
+    print("everything is down")
+    return 0
+
+
+def make_twin(arguments: argparse.Namespace, world: Path | None, *, detached: bool = False) -> Twin:
+    """Return the twin for the command line's settings.
+
+    Raises:
+        ConfigError: If the Airflow environment's interpreter is not named.
+    """
+    airflow_python = os.environ.get("NIGHTFORGE_AIRFLOW_PYTHON")
+    if not airflow_python or not Path(airflow_python).is_file():
+        raise ConfigError(
+            f"NIGHTFORGE_AIRFLOW_PYTHON is {airflow_python!r}",
+            expected="the interpreter of the Airflow environment",
+            remedy="start through make, or take it from `make env`",
+        )
+    if not arguments.config.is_file():
+        raise ConfigError(
+            f"there is no configuration {arguments.config}", remedy="name a file of configs/ (CONFIG=...)"
+        )
+    return Twin(
+        arguments.home, arguments.config, Path(airflow_python), world, num_cpus=arguments.num_cpus, detached=detached
+    )
+
+
+def make_world(config: Path) -> Path | None:
+    """Make (or find in the cache) the demo's data and base model if the configuration uses them."""
+    if "NIGHTFORGE_WORLD" in os.environ:
+        return Path(os.environ["NIGHTFORGE_WORLD"]).absolute()
+    if not config.is_file() or "${NIGHTFORGE_WORLD}" not in config.read_text():
+        return None
+    world = cache_folder() / "demo-world"
+    command = [sys.executable, "-m", "demo", "make", "--output", str(world)]
+    if subprocess.run(command, check=False).returncode:
+        raise PreflightError(f"`python -m demo make --output {world}` failed", remedy="its messages are above")
+    return world
+
+
+def _read_address(home: Path) -> TwinAddress | None:
+    path = home / "twin.json"
+    return TwinAddress(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def _refuse_second(home: Path) -> None:
+    address = _read_address(home)
+    if address is not None and find_marked(address.twin_id):
+        raise ConfigError(f"a twin is running in {home.absolute()}", remedy="end it with `make down`")
+
+
+def _raise_exit(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
