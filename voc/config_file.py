@@ -39,17 +39,20 @@ def load_config(
     """
     try:
         text = read_uri(str(path)).decode()
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable YAML: {error}", remedy="correct the file") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds {type(tree).__name__}", expected="a mapping of configuration keys")
-    for key, value in (overrides or {}).items():
-        _set_key(tree, key, value)
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     tree = _expand(tree, os.environ if environ is None else environ, "", missing)
+    for key, value in (overrides or {}).items():  # after the expansion: a form must not read the environment's secrets
+        _set_key(tree, key, value)
+        missing.pop(key, None)
     if missing:
-        raise ConfigError(f"{path}: {'; '.join(missing)}", remedy="set the variable, or write ${NAME:-default}")
+        raise ConfigError(
+            f"{path}: {'; '.join(missing.values())}", remedy="set the variable, or write ${NAME:-default}"
+        )
     return check_config(tree, str(path))
 
 
@@ -82,9 +85,13 @@ def parse_config(data: bytes, origin: str) -> NightforgeConfig:
     Raises:
         ConfigError: If it does not fit this version's keys, or its hash does not match.
     """
-    document = json.loads(data)
-    config = check_config(document["config"], origin)
-    if hash_config(config) != document["hash"]:
+    try:
+        document = json.loads(data)
+        tree, stated = document["config"], document["hash"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{origin} is damaged: {error!r}", remedy="start a new run") from error
+    config = check_config(tree, origin)
+    if hash_config(config) != stated:
         raise ConfigError(f"{origin} does not match its own hash", remedy="it was edited by hand: start a new run")
     return config
 
@@ -92,6 +99,20 @@ def parse_config(data: bytes, origin: str) -> NightforgeConfig:
 def hash_config(config: NightforgeConfig) -> str:
     """Return the SHA-256 of the canonical form."""
     return digest_json(config.model_dump(mode="json"))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that appears twice in one mapping, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} appears twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
@@ -103,7 +124,7 @@ def _set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[last] = value
 
 
-def _expand(value: Any, environ: Mapping[str, str], where: str, missing: list[str]) -> Any:
+def _expand(value: Any, environ: Mapping[str, str], where: str, missing: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {k: _expand(v, environ, f"{where}.{k}".lstrip("."), missing) for k, v in value.items()}
     if isinstance(value, list):
@@ -114,7 +135,7 @@ def _expand(value: Any, environ: Mapping[str, str], where: str, missing: list[st
     def substitute(match: re.Match[str]) -> str:
         name, default = match.groups()
         if name not in environ and default is None:
-            missing.append(f"{where} needs the environment variable {name}, which is not set")
+            missing[where] = f"{where} needs the environment variable {name}, which is not set"
         return environ.get(name, default or "")
 
     return _VARIABLE.sub(substitute, value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from voc.errors import ConfigError
 
 CHAMPION_PREFIX = "champion"
+MODELS_PREFIX = "models"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_RUN_ID = 80
 
@@ -30,12 +31,17 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def model_key(name: str) -> str:
+    """Return the folder of a model that outlives a run."""
+    return f"{MODELS_PREFIX}/{check_name(name, 'model')}"
+
+
 def make_run_id(label: str) -> str:
     """Turn any label (an Airflow run id, say) into a run id; different labels stay different.
 
     Characters outside the safe set become `-`; when anything was changed, a short hash of the label is appended.
     """
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label).strip("-.") or "run"
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label).strip("-._") or "run"
     if safe == label and len(label) <= _MAX_RUN_ID:
         return label
     return f"{safe[:_MAX_RUN_ID]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

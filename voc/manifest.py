@@ -114,15 +114,15 @@ def read_manifest(store: Store, prefix: str) -> Manifest | None:
     """Return the manifest of a directory, or None if the directory is not finished."""
     try:
         document = json.loads(store.read_bytes(f"{prefix}/{MANIFEST_NAME}"))
+        files = tuple(FileEntry(**entry) for entry in document["files"])
+        return Manifest(files, document["inputs"], document["facts"])
     except ObjectNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
-            f"{store.uri}/{prefix}/{MANIFEST_NAME} is not JSON: {error}",
+            f"{store.uri}/{prefix}/{MANIFEST_NAME} is not a manifest: {error!r}",
             remedy="delete the directory and run the stage again",
         ) from error
-    files = tuple(FileEntry(**entry) for entry in document["files"])
-    return Manifest(files, document["inputs"], document["facts"])
 
 
 def is_finished(store: Store, prefix: str, inputs: Mapping[str, Any]) -> bool:
@@ -147,9 +147,10 @@ def verify_directory(store: Store, prefix: str) -> Manifest:
     for entry in manifest.files:
         key = f"{prefix}/{entry.path}"
         path = store.local_path(key)
-        if path is not None and not path.is_file():
-            raise IntegrityError(f"{store.uri}/{key} is missing", expected=f"{entry.size_bytes} bytes")
-        seen = digest_file(path) if path is not None else digest_bytes(store.read_bytes(key))
+        try:
+            seen = digest_file(path) if path is not None else digest_bytes(store.read_bytes(key))
+        except (ObjectNotFoundError, OSError) as error:
+            raise IntegrityError(f"{store.uri}/{key} is missing", expected=f"{entry.size_bytes} bytes") from error
         if seen != entry.sha256:
             raise IntegrityError(
                 f"{store.uri}/{key} has SHA-256 {seen}",

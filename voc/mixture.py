@@ -110,7 +110,8 @@ def plan_token_mixture(
     """Decide the same with weights counted in tokens.
 
     Rows are drawn one at a time, each from the source that is furthest below its share of the tokens drawn so far (its
-    next row in its own seeded order), so every source ends within one of its rows of its exact share.
+    next row in its own seeded order). So no source ends more than one of its own rows above its exact share, and none ends
+    further below it than one row of each other source.
 
     Args:
         row_tokens: Tokens of every usable row, per source.

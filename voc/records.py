@@ -156,6 +156,8 @@ def parse_voc_record(value: Mapping[str, Any], taxonomy: Taxonomy) -> VocRecord:
         RowError: With the first reason for which it cannot be used.
     """
     identifier, comment = _text(value, "id"), _text(value, "comment")
+    if not identifier:
+        raise RowError("schema", "id is empty")
     if not comment.strip():
         raise RowError("empty_comment", f"the comment of {identifier!r} is empty")
     raw_segments = value.get("segments")
@@ -173,7 +175,7 @@ def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
         RowError: With the first reason for which it cannot be used.
     """
     category = value.get("category", "general")
-    if not isinstance(category, str) or not category:
+    if not is_text(category) or not category:
         raise RowError("schema", f"category is {category!r}, expected a name")
     if "messages" not in value:
         prompt, completion = _text(value, "prompt"), _text(value, "completion")
@@ -185,11 +187,7 @@ def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
         raise RowError("schema", f"messages is {messages!r:.80}, expected a list of chat turns")
     turns = []
     for message in messages:
-        if (
-            not isinstance(message, dict)
-            or message.get("role") not in ROLES
-            or not isinstance(message.get("content"), str)
-        ):
+        if not isinstance(message, dict) or message.get("role") not in ROLES or not is_text(message.get("content")):
             raise RowError("schema", f"the turn {message!r:.80} lacks a role of {', '.join(ROLES)} or a text content")
         turns.append({"role": message["role"], "content": message["content"]})
     if turns[-1]["role"] != "assistant" or not turns[-1]["content"]:
@@ -232,9 +230,20 @@ def _parse_object(line: bytes) -> dict[str, Any]:
 
 def _text(value: Mapping[str, Any], name: str) -> str:
     found = value.get(name)
-    if not isinstance(found, str):
+    if not is_text(found):
         raise RowError("schema", f"{name} is {found!r:.60}, expected a text")
-    return found
+    return str(found)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether a JSON value is a text that UTF-8 can hold: JSON's escapes can spell half a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse_segment(value: Any, comment: str, taxonomy: Taxonomy) -> Segment:

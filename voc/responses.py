@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voc.records import Segment
+from voc.records import Segment, is_text
 from voc.taxonomy import LEVELS
 
 Failure = Literal["empty", "not_json", "truncated", "wrong_shape"]
@@ -81,7 +81,7 @@ def _to_segments(value: Any) -> tuple[Segment, ...]:
         raise _ShapeError("not a list")
     segments = []
     for item in value:
-        if not isinstance(item, dict) or any(not isinstance(item.get(key), str) for key in KEYS):
+        if not isinstance(item, dict) or any(not is_text(item.get(key)) for key in KEYS):
             raise _ShapeError("an object lacks a key or has a value that is not text")
         label = (item["L1"], item["L2"], item["L3"], item["L4"])
         segments.append(Segment(item["content"], label, item["emotion"]))

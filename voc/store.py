@@ -9,15 +9,20 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-reques
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-import tempfile
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlparse
 
 from voc.errors import ConfigError, ObjectExistsError, ObjectNotFoundError, StoreError
+
+_COPY_BYTES = 1 << 20
 
 
 class Store(ABC):
@@ -75,11 +80,12 @@ class Store(ABC):
         Raises:
             StoreError: If any of the three fails.
         """
-        probe = f".probe/{os.getpid()}-{os.urandom(4).hex()}"
-        self.write_bytes(probe, b"nightforge")
-        if self.read_bytes(probe) != b"nightforge":
+        folder = f".probe/{os.urandom(8).hex()}"  # its own: another process may probe at the same time
+        self.write_bytes(f"{folder}/object", b"nightforge")
+        if self.read_bytes(f"{folder}/object") != b"nightforge":
             raise StoreError(f"the store {self.uri} returned other bytes than were written")
-        self.delete_prefix(".probe")
+        if self.delete_prefix(folder) != 1:
+            raise StoreError(f"the store {self.uri} does not list an object that was just written")
 
 
 class LocalStore(Store):
@@ -103,35 +109,37 @@ class LocalStore(Store):
         except OSError as error:
             raise StoreError(f"cannot read {self.uri}/{key}: {error}") from error
 
-    def _write_temporary(self, key: str, data: bytes) -> tuple[Path, Path]:
+    @contextmanager
+    def _writing(self, key: str, source: BinaryIO) -> Iterator[tuple[Path, Path]]:
+        """Give a complete temporary copy of `source` beside the key's path, and that path; leave nothing behind."""
         path = self._path(key)
+        temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            with temporary.open("xb") as file:
+                shutil.copyfileobj(source, file, _COPY_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
+            yield temporary, path
+        except FileExistsError as error:
+            raise _already_exists(self, key) from error
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.uri}/{key}: {error}",
                 expected="a folder this process may write to",
                 remedy="check store.uri, its owner and the free disk space",
             ) from error
-        return Path(name), path
+        finally:
+            with suppress(OSError):  # gone after a rename, never made if its folder could not be
+                temporary.unlink()
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        temporary, path = self._write_temporary(key, data)
-        temporary.replace(path)
+        with self._writing(key, io.BytesIO(data)) as (temporary, path):
+            temporary.replace(path)
 
     def create_bytes(self, key: str, data: bytes) -> None:
-        temporary, path = self._write_temporary(key, data)
-        try:
+        with self._writing(key, io.BytesIO(data)) as (temporary, path):
             os.link(temporary, path)  # fails when the name exists: O_EXCL for a complete file
-        except FileExistsError as error:
-            raise _already_exists(self, key) from error
-        finally:
-            temporary.unlink()
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -142,25 +150,42 @@ class LocalStore(Store):
         yield from sorted(p.relative_to(self.root).as_posix() for p in found)
 
     def delete_prefix(self, prefix: str) -> int:
-        keys = list(self.list_keys(prefix))
-        shutil.rmtree(self._path(prefix), ignore_errors=True)
+        folder, keys = self._path(prefix), list(self.list_keys(prefix))
+        try:
+            if folder.is_dir():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise StoreError(f"cannot delete {self.uri}/{prefix}: {error}", remedy="check its owner") from error
         return len(keys)
 
     def upload_file(self, path: Path, key: str) -> None:
         target = self._path(key)
         if target == path.absolute():
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-        shutil.copyfile(path, temporary)
-        temporary.replace(target)
+        with open_source(path) as source, self._writing(key, source) as (temporary, final):
+            temporary.replace(final)
 
     def download_file(self, key: str, path: Path) -> None:
         source = self._path(key)
         if not source.is_file():
             raise _not_found(self, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
+        except OSError as error:
+            raise StoreError(f"cannot copy {self.uri}/{key} to {path}: {error}") from error
+
+
+def open_source(path: Path) -> BinaryIO:
+    """Open a local file that is about to be uploaded.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error}", remedy="was it written?") from error
 
 
 def check_key(key: str) -> str:
@@ -184,12 +209,17 @@ def open_store(uri: str) -> Store:
         ConfigError: If the scheme is unknown.
     """
     parsed = urlparse(uri)
+    if (parsed.scheme == "s3" and not parsed.netloc) or (parsed.scheme == "file" and parsed.netloc):
+        raise ConfigError(
+            f"the store address {uri!r} has {'no bucket' if parsed.scheme == 's3' else f'the host {parsed.netloc!r}'}",
+            expected="file:///folder (three slashes), a path, or s3://bucket/prefix",
+        )
     if parsed.scheme == "s3":
         from voc.store_s3 import S3Store  # boto3 costs 0.3 s, and DAG files import this module
 
         return S3Store(parsed.netloc, parsed.path.strip("/"))
     if parsed.scheme == "file":
-        return LocalStore(Path(unquote(parsed.path)))
+        return LocalStore(Path(unquote(parsed.path) or "/"))
     if parsed.scheme == "" and uri:
         return LocalStore(Path(uri))
     raise ConfigError(
@@ -203,7 +233,8 @@ def open_uri(uri: str) -> tuple[Store, str]:
     head, _, name = uri.rstrip("/").rpartition("/")
     if not name or head.endswith(":/"):
         raise ConfigError(f"the address {uri!r} names no object", expected="a path or URI with a file name")
-    return open_store(head or ("/" if uri.startswith("/") else ".")), name
+    store = open_store(head or ("/" if uri.startswith("/") else "."))
+    return store, unquote(name) if urlparse(uri).scheme == "file" else name
 
 
 def read_uri(uri: str) -> bytes:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from voc.errors import ObjectExistsError, ObjectNotFoundError, StoreError
-from voc.store import Store, check_key
+from voc.store import Store, check_key, open_source
 
 MAX_ATTEMPTS = 5
 CONNECT_TIMEOUT_S = 5
@@ -119,23 +120,29 @@ class S3Store(Store):
         try:
             for start in range(0, len(keys), DELETE_BATCH):
                 batch = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
-                self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+                answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+                if answer.get("Errors"):  # a 200 that names what it did not delete
+                    raise StoreError(f"S3 did not delete {len(answer['Errors'])} objects: {answer['Errors'][0]}")
         except (ClientError, BotoCoreError) as error:
             self._fail(prefix, error)
         return len(keys)
 
     def upload_file(self, path: Path, key: str) -> None:
-        try:
-            self._client.upload_file(str(path), self.bucket, self._key(key))
-        except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error) as error:
-            self._fail(key, error)
+        with open_source(path) as source:
+            try:
+                self._client.upload_fileobj(source, self.bucket, self._key(key))
+            except (ClientError, BotoCoreError, Boto3Error) as error:
+                self._fail(key, error)
 
     def download_file(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        full = self._key(key)
         try:
-            self._client.download_file(self.bucket, self._key(key), str(path))
-        except (ClientError, BotoCoreError) as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._client.download_file(self.bucket, full, str(path))
+        except (ClientError, BotoCoreError, Boto3Error) as error:
             self._fail(key, error)
+        except OSError as error:
+            raise StoreError(f"cannot copy {self.uri}/{key} to {path}: {error}") from error
 
 
 def _is_aws_endpoint() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,7 +89,7 @@ def parse_taxonomy(text: str, origin: str) -> Taxonomy:
             expected=f"a CSV with the header {','.join(TAXONOMY_COLUMNS)}",
         )
     leaves = []
-    for row in reader:
+    for row in _rows(reader, origin):
         values = [row[name] for name in TAXONOMY_COLUMNS]
         if any(value is None for value in values):
             raise TaxonomyError(
@@ -100,6 +100,13 @@ def parse_taxonomy(text: str, origin: str) -> Taxonomy:
         return Taxonomy(tuple(leaves))
     except TaxonomyError as error:
         raise TaxonomyError(f"{origin}: {error.problem}", expected=error.expected, remedy=error.remedy) from None
+
+
+def _rows(reader: csv.DictReader[str], origin: str) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise TaxonomyError(f"{origin}, line {reader.line_num}: {error}", remedy="correct the row") from error
 
 
 def format_taxonomy(leaves: Iterable[Leaf]) -> str:

@@ -1,0 +1,1 @@
+"""From public corpora to the contract: a taxonomy and VOC records."""
