@@ -132,6 +132,11 @@ def read_rows(data: bytes, parse: Callable[[dict[str, Any]], Row]) -> Accepted[R
 
 def read_voc_rows(data: bytes, taxonomy: Taxonomy) -> Accepted[VocRecord]:
     """Read VOC records; an id may appear once, every label must be in the taxonomy."""
+    return read_rows(data, make_voc_parser(taxonomy))
+
+
+def make_voc_parser(taxonomy: Taxonomy) -> Callable[[dict[str, Any]], VocRecord]:
+    """Return a parser of one file's VOC records: it remembers the ids that it has seen."""
     seen: set[str] = set()
 
     def parse(value: dict[str, Any]) -> VocRecord:
@@ -141,7 +146,7 @@ def read_voc_rows(data: bytes, taxonomy: Taxonomy) -> Accepted[VocRecord]:
         seen.add(record.id)
         return record
 
-    return read_rows(data, parse)
+    return parse
 
 
 def read_general_rows(data: bytes) -> Accepted[GeneralRecord]:
