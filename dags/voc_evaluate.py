@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import Param, dag
-from rayjob_provider.submission_id import make_submission_id
 
 from voc_dags.deployment import deployment_config
 from voc_dags.evaluation_group import make_evaluation_group
@@ -25,14 +24,20 @@ CONFIG = deployment_config()
     max_active_runs=1,
     doc_md=__doc__,
     tags=["nightforge"],
-    user_defined_macros={"make_submission_id": make_submission_id},
     params={
         "model_uri": Param(
-            CONFIG.model.base, type="string", minLength=1, title="Model",
+            CONFIG.model.base,
+            type="string",
+            minLength=1,
+            title="Model",
             description="Path or URI of a folder in the Hugging Face layout",
         ),
         "model_name": Param(
-            "model", type="string", pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$", title="Name", description="In tables and keys"
+            "model",
+            type="string",
+            pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$",
+            title="Name",
+            description="In tables and keys",
         ),
     },
 )

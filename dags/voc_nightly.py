@@ -8,12 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import Param, dag
-from rayjob_provider.operators.ray_job import RayJobOperator
-from rayjob_provider.submission_id import make_submission_id
 
+from rayjob_provider.operators.ray_job import RayJobOperator
 from voc_dags.deployment import deployment_config, nightly_schedule
 from voc_dags.evaluation_group import make_evaluation_group
-from voc_dags.stages import list_models, preflight, ray_stage, stage_settings
+from voc_dags.stages import list_arms, list_models, preflight, ray_stage, stage_settings
 
 CONFIG = deployment_config()
 ARMS = [arm.name for arm in CONFIG.arms]
@@ -27,16 +26,22 @@ ARMS = [arm.name for arm in CONFIG.arms]
     max_active_runs=1,
     doc_md=__doc__,
     tags=["nightforge"],
-    render_template_as_native_obj=False,
-    user_defined_macros={"make_submission_id": make_submission_id},
     params={
         "arms": Param(
-            ARMS, type="array", items={"type": "string", "enum": ARMS}, minItems=1, uniqueItems=True,
-            title="Arms", description="Which mixtures to train",
+            ARMS,
+            type="array",
+            items={"type": "string", "enum": ARMS},
+            minItems=1,
+            uniqueItems=True,
+            title="Arms",
+            description="Which mixtures to train",
         ),
         "seed": Param(None, type=["null", "integer"], minimum=0, title="Seed", description=f"Empty: {CONFIG.seed}"),
         "max_steps": Param(
-            None, type=["null", "integer"], minimum=1, title="Optimizer steps",
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Optimizer steps",
             description=f"Of every arm; empty: {CONFIG.training.max_steps}",
         ),
         "promote": Param(
@@ -50,7 +55,7 @@ def voc_nightly() -> None:
     prepare = ray_stage("prepare", "training", ["prepare"])
     train = RayJobOperator.partial(
         **stage_settings("train", "training"), map_index_template="{{ task.arguments[-1] }}"
-    ).expand(arguments=plan["training_arguments"])
+    ).expand(arguments=list_arms(plan))
     models = list_models(plan)
     evaluate = make_evaluation_group(CONFIG).expand(model=models)
     gather = ray_stage("gather", "evaluation", ["gather"])

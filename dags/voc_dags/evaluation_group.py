@@ -9,52 +9,54 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import task_group
-from rayjob_provider.operators.ray_job import RayJobStopOperator
 
+from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
 from voc.config import NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 
 MMLU_PROTOCOLS = ("log_likelihood", "generative")
-SERVE_SUBMISSION_ID = submission_id("serve", "ti.map_index")
+SERVE_SUBMISSION_ID = submission_id("serve", "{{ ti.map_index }}")
+SERVE_RESULT = "{{ ti.xcom_pull(task_ids='evaluate.serve', map_indexes=ti.map_index)['submission_id'] }}"
+MODEL_OF_TASK = "{{ task.arguments[6] }}"  # behind the command, the store and the run
 
 
 def make_evaluation_group(config: NightforgeConfig) -> Any:
     """Return the task group of this deployment, to be expanded over model names."""
     serving, voc, mmlu = config.serving, config.evaluation.voc, config.evaluation.mmlu
 
+    def stage(task_id: str, arguments: list[Any], **settings: Any) -> RayJobOperator:
+        return ray_stage(task_id, "evaluation", arguments, map_index_template=MODEL_OF_TASK, **settings)
+
     @task_group(group_id="evaluate")
     def evaluate(model: str) -> None:
-        serve = ray_stage(
+        serve = stage(
             "serve",
-            "evaluation",
             ["serve", "--model", model],
             num_cpus=serving.num_cpus,
             num_gpus=serving.num_gpus,
             wait_for="submission",
+            rerun_succeeded=True,  # a server that ended is not a result
             submission_id=SERVE_SUBMISSION_ID,
         )
         stop = RayJobStopOperator(
             task_id="stop", submission_id=SERVE_SUBMISSION_ID, ray_conn_id=RAY_CONNECTION, retries=3
         )
         # A second wait must look at the server of its own try: a job that succeeded is never run again.
-        wait = ray_stage(
+        wait = stage(
             "wait",
-            "evaluation",
-            ["wait", "--model", model, "--serve-submission-id", SERVE_SUBMISSION_ID],
-            submission_id=submission_id("wait", "ti.map_index", "ti.try_number"),
+            ["wait", "--model", model, "--serve-submission-id", SERVE_RESULT],
+            submission_id=submission_id("wait", "{{ ti.map_index }}", "{{ ti.try_number }}"),
         )
         shards = [
-            ray_stage(
+            stage(
                 f"voc_{shard}",
-                "evaluation",
                 ["voc", "--model", model, "--shard", str(shard), "--num-shards", str(voc.shards)],
             )
             for shard in range(voc.shards)
         ]
         shards += [
-            ray_stage(
+            stage(
                 f"mmlu_{protocol}_{shard}",
-                "evaluation",
                 [
                     *["mmlu", "--model", model, "--protocol", protocol],
                     *["--shard", str(shard), "--num-shards", str(mmlu.shards)],

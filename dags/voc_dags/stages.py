@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import task
+
 from rayjob_provider.hooks.ray_job import RayJobHook
 from rayjob_provider.operators.ray_job import RayJobOperator
-
 from voc.arguments import ARGUMENTS_VARIABLE
-from voc.preflight import run_preflight
 from voc.layout import make_run_id
+from voc.preflight import run_preflight
 from voc.run import open_run, read_models
 from voc_dags.deployment import config_path, deployment_config, form_overrides
 
@@ -36,19 +36,25 @@ def preflight(params: dict[str, Any] | None = None, run_id: str | None = None, d
     """Check all that can be checked before anything expensive starts, and create the run.
 
     Returns:
-        The store's URI, the run id, the configuration's hash and the arguments of each training job.
+        The store's URI, the run id, the configuration's hash and the arms to train.
     """
     config = deployment_config()
     overrides = form_overrides(params or {}, config)
     RayJobHook(RAY_CONNECTION).check()
     result = run_preflight(config_path(), make_run_id(f"{dag.dag_id}-{run_id}"), overrides=overrides)
-    shared = ["--store-uri", result.store_uri, "--run-id", result.run_id]
     return {
         "store_uri": result.store_uri,
         "run_id": result.run_id,
         "config_hash": result.config_hash,
-        "training_arguments": [["run", *shared, "--arm", arm] for arm in result.arms],
+        "arms": list(result.arms),
     }
+
+
+@task(task_id="list_arms", retries=RETRIES)
+def list_arms(plan: dict[str, Any]) -> list[list[str]]:
+    """Return the arguments of each arm's training job (a mapped task cannot expand over one key of a result)."""
+    shared = ["--store-uri", plan["store_uri"], "--run-id", plan["run_id"]]
+    return [["run", *shared, "--arm", arm] for arm in plan["arms"]]
 
 
 @task(task_id="list_models", retries=RETRIES)
@@ -58,10 +64,9 @@ def list_models(plan: dict[str, Any]) -> list[str]:
     return [model.name for model in read_models(run)]
 
 
-def submission_id(stage: str, *parts: str) -> str:
-    """Return the template of a stage's submission id; `parts` are Jinja expressions that tell its instances apart."""
-    expressions = ", ".join(["dag.dag_id", "run_id", repr(stage), *parts])
-    return f"{{{{ make_submission_id({expressions}) }}}}"
+def submission_id(stage: str, *parts: str) -> list[str]:
+    """Return the parts of a stage's submission id; `parts` are templates that tell its instances apart."""
+    return ["{{ dag.dag_id }}", "{{ run_id }}", stage, *parts]
 
 
 def ray_stage(task_id: str, module: str, arguments: Sequence[Any], **settings: Any) -> RayJobOperator:
@@ -83,7 +88,7 @@ def stage_settings(task_id: str, module: str, **settings: Any) -> dict[str, Any]
         "task_id": task_id,
         "entrypoint": ["python", "-m", module],
         "arguments_env_var": ARGUMENTS_VARIABLE,
-        "submission_id": submission_id(task_id, "ti.map_index"),
+        "submission_id": submission_id(task_id, "{{ ti.map_index }}"),
         "ray_conn_id": RAY_CONNECTION,
         "num_cpus": 0,
         "retries": RETRIES,
