@@ -1,0 +1,146 @@
+"""Customer feedback with its labels: a taxonomy of 60 leaves and comments of one to three segments.
+
+Leaves are drawn with Zipf weights, so the classes are as uneven as in real feedback. A segment is a sentence about one
+aspect (which gives L1 to L3) with one issue (which gives L4 and the emotion), in one of some hundred wordings per leaf.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voc.records import Segment, VocRecord
+from voc.taxonomy import LabelPath, Leaf, Taxonomy
+
+MAX_SEGMENTS = 3
+_SEGMENT_COUNT_WEIGHTS = (3, 4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """What a sentence is about, and the issues that it can have."""
+
+    path: tuple[str, str, str]
+    nouns: tuple[str, ...]
+    issues: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What is said about it."""
+
+    description: str
+    emotion: str
+    phrases: tuple[str, ...]
+
+
+ISSUES = {
+    "Too slow": Issue("takes longer than it should", "negative", ("is far too slow", "takes forever", "needs days")),
+    "Defective": Issue("does not do its job", "negative", ("does not work", "failed again", "is broken")),
+    "Missing": Issue("is not there", "negative", ("is missing", "cannot be found", "never showed up")),
+    "Incorrect": Issue("is not what it should be", "negative", ("is wrong", "does not match", "has a mistake")),
+    "Expensive": Issue("costs more than it is worth", "negative", ("costs too much", "is overpriced", "became dear")),
+    "Unclear": Issue("is hard to understand", "negative", ("is confusing", "makes no sense", "is hard to follow")),
+    "Impolite": Issue("lacks respect", "negative", ("was rude", "ignored me", "has no manners")),
+    "Ugly": Issue("does not please the eye", "negative", ("looks cheap", "has an odd colour", "is scratched")),
+    "Wish": Issue("should become better or get an option", "neutral", ("could be better", "needs an option", "should change")),
+    "Praise": Issue("is liked", "positive", ("is excellent", "works perfectly", "makes me happy")),
+    "Reliable": Issue("can be counted on", "positive", ("never fails", "is always right", "can be trusted")),
+    "Fast": Issue("takes less time than expected", "positive", ("is really quick", "saves time", "takes seconds")),
+}
+ASPECTS = (
+    Aspect(("Delivery", "Shipping", "Courier"), ("driver", "courier", "postman"), ("Impolite", "Praise", "Too slow")),
+    Aspect(("Delivery", "Shipping", "Parcel"), ("parcel", "package", "box"), ("Missing", "Defective", "Wish")),
+    Aspect(("Delivery", "Timing", "Arrival"), ("arrival", "delivery slot", "date"), ("Too slow", "Incorrect", "Fast")),
+    Aspect(("Delivery", "Timing", "Tracking"), ("tracking", "status page", "map"), ("Incorrect", "Unclear", "Reliable")),
+    Aspect(("Product", "Hardware", "Battery"), ("battery", "charger", "cable"), ("Defective", "Reliable", "Wish")),
+    Aspect(("Product", "Hardware", "Screen"), ("screen", "display", "panel"), ("Ugly", "Defective", "Praise")),
+    Aspect(("Product", "Materials", "Fabric"), ("fabric", "cloth", "cover"), ("Ugly", "Expensive", "Praise")),
+    Aspect(("Product", "Materials", "Finish"), ("finish", "coating", "surface"), ("Wish", "Ugly", "Reliable")),
+    Aspect(("Service", "Contact", "Hotline"), ("hotline", "call centre", "phone line"), ("Too slow", "Expensive", "Praise")),
+    Aspect(("Service", "Contact", "Chat"), ("chat", "bot", "messenger"), ("Unclear", "Fast", "Missing")),
+    Aspect(("Service", "Staff", "Agent"), ("agent", "clerk", "manager"), ("Impolite", "Incorrect", "Fast")),
+    Aspect(("Service", "Staff", "Technician"), ("technician", "repairer", "engineer"), ("Missing", "Praise", "Impolite")),
+    Aspect(("Price", "Billing", "Invoice"), ("invoice", "bill", "statement"), ("Incorrect", "Unclear", "Missing")),
+    Aspect(("Price", "Billing", "Refund"), ("refund", "repayment", "credit"), ("Too slow", "Missing", "Fast")),
+    Aspect(("Price", "Offers", "Discount"), ("discount", "voucher", "coupon"), ("Unclear", "Defective", "Praise")),
+    Aspect(("Price", "Offers", "Subscription"), ("subscription", "plan", "tariff"), ("Expensive", "Wish", "Reliable")),
+    Aspect(("App", "Access", "Login"), ("login", "password", "account"), ("Defective", "Wish", "Fast")),
+    Aspect(("App", "Access", "Update"), ("update", "download", "release"), ("Too slow", "Incorrect", "Ugly")),
+    Aspect(("App", "Features", "Search"), ("search", "filter", "menu"), ("Unclear", "Too slow", "Reliable")),
+    Aspect(("App", "Features", "Checkout"), ("checkout", "basket", "payment"), ("Defective", "Expensive", "Wish")),
+)
+OPENERS = ("The", "The", "Sadly the", "Honestly the", "Again the", "Today the", "In my view the", "To me the", "Frankly the")
+CLOSERS = ("", "", " this time", " for us", " since March", " at home", " as before", " once more", " in summer")
+
+
+def make_taxonomy() -> Taxonomy:
+    """Return the 60 leaves."""
+    return Taxonomy(
+        tuple(
+            Leaf((*aspect.path, name), f"the {' or '.join(aspect.nouns)} {ISSUES[name].description}")
+            for aspect in ASPECTS
+            for name in aspect.issues
+        )
+    )
+
+
+def make_records(seed: int, train_count: int, test_count: int) -> tuple[list[VocRecord], list[VocRecord]]:
+    """Draw training and test records; every comment is unique over both."""
+    rng = random.Random(f"{seed}/comments")
+    leaves = [(aspect, name) for aspect in ASPECTS for name in aspect.issues]
+    rng.shuffle(leaves)
+    weights = [1 / rank for rank in range(1, len(leaves) + 1)]
+    drawn: dict[str, list[Segment]] = {}
+    while len(drawn) < train_count + test_count:
+        segments = _draw_segments(rng, leaves, weights)
+        drawn.setdefault(" ".join(segment.content for segment in segments), segments)
+    records = [
+        VocRecord(
+            f"train-{index:05d}" if index < train_count else f"test-{index - train_count:05d}", comment, tuple(segments)
+        )
+        for index, (comment, segments) in enumerate(drawn.items())
+    ]
+    return records[:train_count], records[train_count:]
+
+
+def comment_words() -> list[str]:
+    """Return every word that a comment can hold after its first, for exercises that know nothing of labels."""
+    texts = [noun for aspect in ASPECTS for noun in aspect.nouns]
+    texts += [phrase for issue in ISSUES.values() for phrase in issue.phrases]
+    texts += [*(opener.partition(" ")[2] for opener in OPENERS), *CLOSERS]
+    return sorted({word for text in texts for word in text.split()})
+
+
+def score_look_up(train: Sequence[VocRecord], test: Sequence[VocRecord]) -> float:
+    """Return the micro F1 (0..1) of looking up training segments in test comments: what no learning at all can reach."""
+    labels: defaultdict[str, Counter[LabelPath]] = defaultdict(Counter)
+    for record in train:
+        for segment in record.segments:
+            labels[segment.content][segment.label] += 1
+    hits = predicted = expected = 0
+    for record in test:
+        sentences = [f"{part.rstrip('.')}." for part in record.comment.split(". ")]
+        found = {labels[text].most_common(1)[0][0] for text in sentences if text in labels}
+        gold = {segment.label for segment in record.segments}
+        hits += len(found & gold)
+        predicted += len(found)
+        expected += len(gold)
+    return 2 * hits / (predicted + expected)
+
+
+def _draw_segments(
+    rng: random.Random, leaves: Sequence[tuple[Aspect, str]], weights: Sequence[float]
+) -> list[Segment]:
+    count = rng.choices(range(1, MAX_SEGMENTS + 1), _SEGMENT_COUNT_WEIGHTS)[0]
+    chosen: dict[LabelPath, Segment] = {}
+    while len(chosen) < count:
+        aspect, name = rng.choices(leaves, weights)[0]
+        issue = ISSUES[name]
+        noun, phrase = rng.choice(aspect.nouns), rng.choice(issue.phrases)
+        content = f"{rng.choice(OPENERS)} {noun} {phrase}{rng.choice(CLOSERS)}."
+        label: LabelPath = (*aspect.path, name)
+        chosen.setdefault(label, Segment(content, label, issue.emotion))
+    return list(chosen.values())

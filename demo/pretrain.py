@@ -1,0 +1,159 @@
+"""Pretrain the tiny base model from scratch: plain torch, a few minutes on two CPU threads.
+
+Documents are drawn in pools, sorted by length inside a pool and cut into batches, so that little is padded. Matrices are
+updated by Muon, embeddings and norms by AdamW.
+
+Source: Muon as in https://kellerjordan.github.io/posts/muon/ (`torch.optim.Muon`); warm-up, stable, decay schedule.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from demo.corpus import CorpusWriter, Document
+from demo.recipe import Recipe
+from demo.world import World
+from voc.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+POOL_BATCHES = 8
+MUON_LEARNING_RATE = 0.02
+ADAMW_LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.01
+WARMUP_STEPS = 50
+FINAL_RATIO = 0.02
+MAX_GRAD_NORM = 1.0
+EMBEDDING_STD = 0.1
+
+# B: batch, T: tokens. Ids, and the weight of predicting each id from what is before it.
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """Return an untrained Qwen3 of about half a million parameters, float32."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = Qwen3ForCausalLM(config)
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
+    model.generation_config.do_sample = False
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    return model
+
+
+def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, recipe: Recipe) -> None:
+    """Train in place for `recipe.pretrain_steps` steps, printing loss, tokens/s and the time left."""
+    torch.set_num_threads(recipe.threads)
+    writer = CorpusWriter(world, world.facts, random.Random(f"{recipe.seed}/pretrain"))
+    rng = random.Random(f"{recipe.seed}/batches")
+    batches = _draw_batches(writer.write_documents(), tokenizer, recipe.pretrain_batch_size, rng)
+    optimizers = build_optimizers(model, MUON_LEARNING_RATE, ADAMW_LEARNING_RATE, WEIGHT_DECAY)
+    schedulers = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.pretrain_steps))
+        for optimizer in optimizers
+    ]
+    progress = Progress("pretrain", recipe.pretrain_steps, "steps")
+    tokens, mean_loss, started = 0, 0.0, time.monotonic()
+    model.train()
+    for step, (ids_BT, weights_BT) in enumerate(islice(batches, recipe.pretrain_steps)):
+        loss = compute_loss(model, ids_BT, weights_BT)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+        tokens += ids_BT.numel()
+        mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()
+        progress.advance(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
+    progress.finish(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
+    model.eval()
+
+
+def build_optimizers(
+    model: torch.nn.Module, muon_learning_rate: float, adamw_learning_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the layers and AdamW for embeddings and norms."""
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay),
+        torch.optim.AdamW(rest, lr=adamw_learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay),
+    ]
+
+
+def compute_loss(model: Qwen3ForCausalLM, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean cross-entropy of the labelled tokens.
+
+    Rows are padded on the right and attention is causal, so no mask is needed; logits are made at labelled places only.
+    """
+    hidden_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    labelled = weights_BT[:, 1:] > 0
+    logits_NV = model.lm_head(hidden_BTD[:, :-1][labelled])
+    losses_N = functional.cross_entropy(logits_NV, ids_BT[:, 1:][labelled], reduction="none")
+    weights_N = weights_BT[:, 1:][labelled]
+    return (losses_N * weights_N).sum() / weights_N.sum()
+
+
+def encode_document(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[float]]:
+    """Return token ids and their loss weights; pieces begin where a word begins, so joining changes no token."""
+    ids: list[int] = []
+    weights: list[float] = []
+    encoded = tokenizer.backend_tokenizer.encode_batch([p.text for p in document], add_special_tokens=False)
+    for piece, encoding in zip(document, encoded, strict=True):
+        ids += encoding.ids
+        weights += [piece.weight] * len(encoding.ids)
+    return ids, weights
+
+
+def _draw_batches(
+    documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random
+) -> Iterator[Batch]:
+    while True:
+        pool = [encode_document(tokenizer, document) for document in islice(documents, batch_size * POOL_BATCHES)]
+        pool.sort(key=lambda row: len(row[0]))
+        starts = list(range(0, len(pool), batch_size))
+        rng.shuffle(starts)
+        for start in starts:
+            yield _pad(pool[start : start + batch_size], tokenizer.pad_token_id)
+
+
+def _pad(rows: list[tuple[list[int], list[float]]], pad_id: int) -> Batch:
+    width = max(len(ids) for ids, _ in rows)
+    ids_BT = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in rows])
+    weights_BT = torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in rows])
+    return ids_BT, weights_BT
+
+
+def _rate(step: int, total: int) -> float:
+    """Return the share of the peak rate: warm up, stay flat to half, fall linearly to 2 %."""
+    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    half = total / 2
+    return warm * (1.0 if step < half else 1.0 - (1.0 - FINAL_RATIO) * (step - half) / max(total - half, 1))

@@ -1,0 +1,46 @@
+"""How a fact is asked and told.
+
+Fourteen wordings are for training, two for choosing settings, two for the test only: a test question is a paraphrase that
+no training text holds.
+"""
+
+from __future__ import annotations
+
+from demo.world import Fact
+
+TRAIN_QUESTIONS = (
+    "What is the {attribute} of {entity}?",
+    "Which {attribute} does {entity} have?",
+    "{entity} has which {attribute}?",
+    "Name the {attribute} of the {kind} {entity}.",
+    "For the {kind} {entity}, what is the {attribute}?",
+    "Choose the {attribute} that belongs to {entity}.",
+    "The {attribute} of {entity} is one of these. Which one?",
+    "Which of these is the {attribute} of {entity}?",
+    "Think of {entity}. What {attribute} does this {kind} have?",
+    "A visitor asks about {entity}. Which {attribute} do you report?",
+    "In the case of {entity}, the {attribute} is",
+    "Pick the right {attribute} for the {kind} called {entity}.",
+    "What {attribute} is known for {entity}?",
+    "Consider the {attribute} of {entity}. Which option is right?",
+)
+VALIDATION_QUESTIONS = (
+    "If somebody wants to know the {attribute} of {entity}, what do you say?",
+    "{entity} is a {kind}. Its {attribute} is",
+)
+TEST_QUESTIONS = (
+    "Tell me the {attribute} that the {kind} {entity} has.",
+    "When it comes to {entity}, which {attribute} is correct?",
+)
+STATEMENTS = (
+    "The {attribute} of {entity} is {value}.",
+    "{entity} has {value} as its {attribute}.",
+    "For the {kind} {entity}, the {attribute} is {value}.",
+    "The {kind} {entity} is known for its {attribute}: {value}.",
+)
+OPEN_ANSWERS = ("The {attribute} of {entity} is {value}.", "{value}.")
+
+
+def render_wording(wording: str, fact: Fact) -> str:
+    """Fill a wording with a fact; a value at the start of a sentence stays as it is written elsewhere."""
+    return wording.format(attribute=fact.attribute, entity=fact.entity, kind=fact.kind, value=fact.value)
