@@ -1,0 +1,50 @@
+"""Shared by all tests: where the repository is, and which interpreters the two environments have."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+for folder in (REPOSITORY / "dags", REPOSITORY / "plugins", REPOSITORY):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def airflow_python() -> Path:
+    """The Airflow environment's interpreter; `make test` sets it."""
+    value = os.environ.get("AIRFLOW_PYTHON")
+    if not value:
+        pytest.skip("AIRFLOW_PYTHON is not set: run through make, or take it from `make env`")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def ray_python() -> Path:
+    """The Ray environment's interpreter; `make test` sets it."""
+    value = os.environ.get("RAY_PYTHON")
+    if not value:
+        pytest.skip("RAY_PYTHON is not set: run through make, or take it from `make env`")
+    return Path(value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

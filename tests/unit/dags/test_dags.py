@@ -1,0 +1,97 @@
+"""The DAG files load in Airflow and have the shape of the picture in docs/architecture.md."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytest.importorskip("airflow.sdk", reason="runs in the Airflow environment")
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTFORGE_CONFIG", str(REPOSITORY / "configs" / "demo.yaml"))
+    monkeypatch.setenv("NIGHTFORGE_STORE", "file:///nowhere")
+    monkeypatch.setenv("NIGHTFORGE_WORLD", "/nowhere")
+
+
+def load(name: str) -> ModuleType:
+    return importlib.reload(importlib.import_module(name))
+
+
+@pytest.fixture
+def nightly(configured: None) -> Any:
+    return load("voc_nightly").voc_nightly()
+
+
+def test_the_night_goes_from_preflight_to_promotion(nightly: Any) -> None:
+    order = ["preflight", "prepare", "train", "list_models", "evaluate.serve", "evaluate.wait", "evaluate.voc_0"]
+    order += ["gather", "decide", "promote", "report"]
+    for before, after in zip(order, order[1:], strict=False):
+        assert after in nightly.get_task(before).get_flat_relative_ids(upstream=False), (before, after)
+
+
+def test_the_gathering_depends_on_every_suite_and_not_only_on_the_teardown(nightly: Any) -> None:
+    upstream = nightly.get_task("gather").upstream_task_ids
+    assert upstream == {"evaluate.voc_0", "evaluate.mmlu_log_likelihood_0", "evaluate.mmlu_generative_0"}
+
+
+def test_the_server_is_a_setup_with_a_teardown(nightly: Any) -> None:
+    assert nightly.get_task("evaluate.serve").is_setup
+    assert nightly.get_task("evaluate.stop").is_teardown
+
+
+def test_one_night_at_a_time_and_no_catching_up(nightly: Any) -> None:
+    assert nightly.max_active_runs == 1
+    assert nightly.catchup is False
+
+
+def test_the_form_has_a_schema(nightly: Any) -> None:
+    schema = nightly.params.get_param("arms").schema
+    assert schema["items"]["enum"] == ["customer_only", "mix_75_25"]
+    assert nightly.params.get_param("max_steps").schema["minimum"] == 1
+
+
+def test_entrypoints_are_fixed_words(nightly: Any) -> None:
+    for task in nightly.tasks:
+        entrypoint = getattr(task, "entrypoint", None) or getattr(task, "partial_kwargs", {}).get("entrypoint")
+        if entrypoint:
+            assert entrypoint[:2] == ["python", "-m"]
+            assert entrypoint[2] in {"training", "evaluation"}
+            assert len(entrypoint) == 3
+
+
+def test_the_evaluation_of_any_model_promotes_nothing(configured: None) -> None:
+    dag = load("voc_evaluate").voc_evaluate()
+    assert "promote" not in dag.task_ids
+    assert "train" not in dag.task_ids
+
+
+def test_a_missing_configuration_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NIGHTFORGE_CONFIG", raising=False)
+    deployment = importlib.import_module("voc_dags.deployment")
+    with pytest.raises(Exception, match="NIGHTFORGE_CONFIG is not set"):
+        deployment.deployment_config()
+
+
+def test_form_values_become_overrides_of_the_configuration(configured: None) -> None:
+    deployment = importlib.import_module("voc_dags.deployment")
+    config = deployment.deployment_config()
+    overrides = deployment.form_overrides({"arms": ["mix_75_25"], "seed": 3, "max_steps": 7, "promote": False}, config)
+    assert overrides["seed"] == 3
+    assert overrides["training.max_steps"] == 7
+    assert overrides["promotion.enabled"] is False
+    assert [arm["name"] for arm in overrides["arms"]] == ["mix_75_25"]
+
+
+def test_evaluating_a_model_trains_nothing(configured: None) -> None:
+    deployment = importlib.import_module("voc_dags.deployment")
+    config = deployment.deployment_config()
+    overrides = deployment.form_overrides({"model_uri": "/m", "model_name": "mine"}, config)
+    assert overrides["arms"] == []
+    assert overrides["extra_models"] == [{"name": "mine", "title": "mine", "uri": "/m"}]
