@@ -52,7 +52,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* KubeRay's own authOptions came with 1.5.1; plain variables mean the same to every version. */}}
+{{/* Plain variables, because KubeRay's authOptions accepts no other key than auth_token. */}}
 {{- define "nightforge.authEnv" -}}
 - name: RAY_AUTH_MODE
   value: token

@@ -18,12 +18,28 @@
 {{- if gt (int .Values.worker.minReplicas) (int .Values.worker.maxReplicas) -}}
 {{- $problems = append $problems (printf "worker.minReplicas %d is above worker.maxReplicas %d" (int .Values.worker.minReplicas) (int .Values.worker.maxReplicas)) -}}
 {{- end -}}
+{{- $ray := list -}}
+{{- range include "nightforge.env" . | fromYamlArray -}}{{- $ray = append $ray .name -}}{{- end -}}
+{{- range include "nightforge.configVariables" . | fromJsonArray -}}
+{{- if not (has . $ray) -}}
+{{- $problems = append $problems (printf "config uses ${%s}, which Ray pods lack: add it to ray.extraEnv" .) -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.airflow.enabled -}}
 {{- $problems = concat $problems (include "nightforge.airflowProblems" . | fromJsonArray) -}}
 {{- end -}}
 {{- if $problems -}}
 {{- fail (printf "\n\n%d setting(s) to correct:\n  - %s\n\nhelm/nightforge/README.md shows how to create the Secrets.\n" (len $problems) (join "\n  - " $problems)) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Variables of the config without a default. Airflow reads the config too, so both sides need all of them. */}}
+{{- define "nightforge.configVariables" -}}
+{{- $names := list -}}
+{{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" (fromYaml .Values.config | toJson) -1 -}}
+{{- $names = append $names (. | trimPrefix "${" | trimSuffix "}") -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
 {{- end -}}
 
 {{/* Helm replaces whole lists, so an override of airflow.env, .secret or .volumes can lose our entries: look for them. */}}
@@ -36,11 +52,15 @@
 {{- if not $connection -}}
 {{- $problems = append $problems "airflow.secret lacks AIRFLOW_CONN_RAY_DEFAULT: add {envName: AIRFLOW_CONN_RAY_DEFAULT, secretName: ..., secretKey: connection}" -}}
 {{- end -}}
-{{- $variable := false -}}
-{{- range .Values.airflow.env -}}
-{{- if eq .name "NIGHTFORGE_CONFIG" -}}{{- $variable = true -}}{{- end -}}
+{{- $names := list -}}
+{{- range .Values.airflow.env -}}{{- $names = append $names .name -}}{{- end -}}
+{{- range .Values.airflow.secret -}}{{- $names = append $names .envName -}}{{- end -}}
+{{- range include "nightforge.configVariables" . | fromJsonArray -}}
+{{- if not (has . $names) -}}
+{{- $problems = append $problems (printf "config uses ${%s}, which Airflow lacks: add it to airflow.env, or write a default (${%s:-...})" . .) -}}
 {{- end -}}
-{{- if not $variable -}}
+{{- end -}}
+{{- if not (has "NIGHTFORGE_CONFIG" $names) -}}
 {{- $problems = append $problems "airflow.env lacks NIGHTFORGE_CONFIG: add {name: NIGHTFORGE_CONFIG, value: /etc/nightforge/nightly.yaml}" -}}
 {{- end -}}
 {{- $mounted := false -}}

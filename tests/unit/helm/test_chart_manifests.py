@@ -72,7 +72,7 @@ def raycluster_validator() -> jsonschema.Draft7Validator:
     if not RAYCLUSTER_CRD.exists():
         pytest.skip(f"no KubeRay CRD at {RAYCLUSTER_CRD}: set NIGHTFORGE_SHARED to a folder with data/kuberay-crds")
     with gzip.open(RAYCLUSTER_CRD) as file:
-        crd = yaml.safe_load(file)
+        crd = yaml.load(file, Loader=yaml.CSafeLoader)
     (version,) = [v for v in crd["spec"]["versions"] if v["name"] == "v1"]
     return jsonschema.Draft7Validator(_close(version["schema"]["openAPIV3Schema"]))
 

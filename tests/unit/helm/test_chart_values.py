@@ -58,6 +58,20 @@ def test_a_configuration_that_is_not_a_mapping_is_refused(template, minimal, tmp
     assert "config is not a YAML mapping" in result.stderr
 
 
+def test_a_variable_of_the_configuration_must_reach_ray_and_airflow(template, minimal, tmp_path):
+    config = tmp_path / "nightly.yaml"
+    config.write_text("store: {uri: '${BUCKET}/x'}\nserving: {host: '${NIGHTFORGE_POD_IP:-127.0.0.1}'}  # ${COMMENT}\n")
+    arguments = [*minimal, "--set-file", f"config={config}"]
+    result = template(*arguments)
+    assert "config uses ${BUCKET}, which Ray pods lack" in result.stderr
+    assert "config uses ${BUCKET}, which Airflow lacks" in result.stderr
+    assert "2 setting(s)" in result.stderr
+    both = "ray.extraEnv[0].name=BUCKET,ray.extraEnv[0].value=s3://b,airflow.env[1].name=BUCKET,airflow.env[1].value=s3://b"
+    env = "airflow.env[0].name=NIGHTFORGE_CONFIG,airflow.env[0].value=/etc/nightforge/nightly.yaml"
+    result = template(*arguments, "--set", f"{both},{env}")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     "override",
     [
