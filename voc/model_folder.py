@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 from voc.errors import IntegrityError, ModelError
-from voc.manifest import Manifest, describe_folder, download_directory, read_manifest
-from voc.store import open_uri
+from voc.layout import model_key
+from voc.manifest import Manifest, commit_folder, describe_folder, download_directory, read_manifest
+from voc.store import Store, open_uri
 
 REQUIRED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 INDEX_NAME = "model.safetensors.index.json"
@@ -60,6 +61,8 @@ def digest_model(uri: str) -> str:
 def list_model_problems(uri: str) -> list[str]:
     """Look at a model folder without loading it and return everything that is wrong with it."""
     store, key = open_uri(uri)
+    if next(iter(store.list_keys(key)), None) is None:
+        return ["there is no such folder, or it is empty"]
     problems = [f"{name} is missing" for name in REQUIRED_FILES if not store.exists(f"{key}/{name}")]
     if store.exists(f"{key}/{INDEX_NAME}"):
         try:
@@ -86,3 +89,24 @@ def check_model_folder(uri: str) -> None:
             expected=f"{', '.join(REQUIRED_FILES)} and safetensors weights",
             remedy="check model.base",
         )
+
+
+def put_model(folder: Path, store: Store, name: str) -> Manifest:
+    """Put a local model folder with its manifest into the store as `models/<name>`; the same content again is no work.
+
+    Raises:
+        ModelError: If the folder cannot be used, or the name holds another model already.
+    """
+    check_model_folder(str(folder))
+    key = model_key(name)
+    present = read_manifest(store, key)
+    if present is None:
+        return commit_folder(store, key, folder)
+    digest = Manifest(describe_folder(folder)).digest
+    if present.digest != digest:
+        raise ModelError(
+            f"{store.uri}/{key} holds another model (digest {present.digest[:12]}, this one {digest[:12]})",
+            expected="a new name: runs refer to models by name, so one is never replaced",
+            remedy="choose another --name",
+        )
+    return present

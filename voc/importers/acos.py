@@ -190,7 +190,7 @@ def describe_import(corpus: AcosCorpus) -> str:
         )
         if split != "train":
             unseen, repeated = len(corpus.unseen_leaves(split)), corpus.count_repeated(split)
-            line += f"; {unseen} leaves and {repeated} comments: the leaves are not in train, the comments are"
+            line += f"; {unseen} leaves are never in train, {repeated} comments are in train word for word"
         lines.append(line)
     lines.append(f"taxonomy: {len(corpus.taxonomy.leaves)} leaves over all splits")
     return "\n".join(lines)

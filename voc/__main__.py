@@ -1,0 +1,122 @@
+"""The command line of the domain: `python -m voc COMMAND`.
+
+Commands: `import acos` (a public corpus under the contract), `put-model` (a model folder into the store), `check-config`,
+`describe-config` (the reference of all keys) and `preflight` (all checks of a night; creates the run).
+A named error is one message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voc.arguments import run_command
+from voc.config import NightforgeConfig
+from voc.config_file import hash_config, load_config
+from voc.config_reference import describe_config
+from voc.errors import ConfigError
+from voc.importers.acos import describe_import, import_acos, write_acos
+from voc.layout import model_key
+from voc.model_folder import put_model
+from voc.preflight import run_preflight
+from voc.store import open_store
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m voc", description="Data, models and configurations of Nightforge.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    importer = commands.add_parser("import", help="turn a public corpus into a taxonomy and VOC records")
+    formats = importer.add_subparsers(required=True, metavar="FORMAT")
+    acos = formats.add_parser("acos", help="aspect-category-opinion-sentiment quadruples (TSV)")
+    acos.add_argument("--input", required=True, type=Path, help="folder with train.tsv, dev.tsv and test.tsv")
+    acos.add_argument("--output", required=True, help="path or URI of the folder to write")
+    acos.set_defaults(run=_import_acos)
+
+    model = commands.add_parser("put-model", help="put a model folder with its manifest into the store")
+    model.add_argument("--input", required=True, type=Path, help="folder in the Hugging Face layout")
+    model.add_argument("--store-uri", required=True, help="file:///folder or s3://bucket/prefix")
+    model.add_argument("--name", required=True, help="the model becomes models/NAME in the store")
+    model.set_defaults(run=_put_model)
+
+    check = commands.add_parser("check-config", help="read a configuration and report all of its mistakes")
+    _add_config_arguments(check)
+    check.set_defaults(run=_check_config)
+
+    reference = commands.add_parser("describe-config", help="print the reference of all configuration keys (Markdown)")
+    reference.set_defaults(run=_describe_config)
+
+    preflight = commands.add_parser("preflight", help="check all that a night needs, then create the run")
+    _add_config_arguments(preflight)
+    preflight.add_argument("--run-id", required=True, help="the run's id: a folder below runs/ in the store")
+    preflight.set_defaults(run=_preflight)
+    return parser
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """Read `key.path=value` pairs; values are YAML, so numbers, true/false, null and lists keep their type.
+
+    Raises:
+        ConfigError: If a pair has no `=`, or its value is not YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of --set {setting!r} is not YAML: {error}") from error
+        if not (equals and key.strip()):
+            raise ConfigError(f"--set {setting!r} sets nothing", expected="--set training.max_steps=100")
+    return overrides
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, help="path or URI of a configuration (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+
+
+def _load(arguments: argparse.Namespace) -> NightforgeConfig:
+    return load_config(arguments.config, overrides=parse_overrides(arguments.set))
+
+
+def _import_acos(arguments: argparse.Namespace) -> None:
+    corpus = import_acos(arguments.input)
+    manifest = write_acos(corpus, arguments.output)
+    print(describe_import(corpus))
+    print(f"written: {arguments.output} (digest {manifest.digest[:12]})")
+
+
+def _put_model(arguments: argparse.Namespace) -> None:
+    store = open_store(arguments.store_uri)
+    manifest = put_model(arguments.input, store, arguments.name)
+    size_bytes = sum(entry.size_bytes for entry in manifest.files)
+    print(
+        f"{store.uri}/{model_key(arguments.name)}: {len(manifest.files)} files, {size_bytes} bytes, digest {manifest.digest}"
+    )
+
+
+def _check_config(arguments: argparse.Namespace) -> None:
+    config = _load(arguments)
+    arms = ", ".join(arm.name for arm in config.arms) or "none"
+    print(f"{arguments.config} is right: {config.name}, arms {arms}, hash {hash_config(config)}")
+
+
+def _describe_config(_: argparse.Namespace) -> None:
+    print(describe_config(), end="")
+
+
+def _preflight(arguments: argparse.Namespace) -> None:
+    result = run_preflight(_load(arguments), arguments.run_id)
+    for finding in result.findings:
+        print(f"ok  {finding.subject}: {finding.detail}")
+    print(f"run {result.run_id} in {result.store_uri}, configuration {result.config_hash}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(make_parser()))

@@ -1,0 +1,253 @@
+"""The checks behind `voc.preflight`: each looks at one part of a configuration and returns what it read, with a line about it.
+
+A check raises a named error for what a run cannot use; the checklist turns it into a finding and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from voc.champion import read_champion
+from voc.config import ArmConfig, DataConfig, NightforgeConfig, SourceConfig
+from voc.errors import ConfigError, DataError, ModelError, TaxonomyError, VocError
+from voc.manifest import read_manifest
+from voc.mixture import plan_mixture
+from voc.model_folder import check_model_folder
+from voc.records import Accepted, VocRecord, check_quarantine, read_general_rows, read_voc_rows
+from voc.store import Store, open_store, open_uri, read_uri
+from voc.taxonomy import Taxonomy, parse_taxonomy
+
+MMLU_FILES = ("dev.parquet", "test.parquet")
+_PARQUET_MAGIC = b"PAR1"
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check saw.
+
+    Attributes:
+        subject: What was looked at, as a key path of the configuration.
+        passed: Whether the run can use it.
+        detail: The figures, or the problem with what to do about it.
+    """
+
+    subject: str
+    passed: bool
+    detail: str
+
+
+@dataclass(slots=True)
+class Checklist:
+    """Runs checks and keeps what they saw."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    def attempt(self, subject: str, check: Callable[P, tuple[T, str]], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run one check; return its value, or None if it failed."""
+        try:
+            value, detail = check(*args, **kwargs)
+        except VocError as error:
+            self.findings.append(Finding(subject, passed=False, detail=str(error)))
+            return None
+        self.findings.append(Finding(subject, passed=True, detail=detail))
+        return value
+
+
+def check_store(uri: str) -> tuple[Store, str]:
+    """Write, read, list and delete in the store.
+
+    Raises:
+        StoreError: If any of it fails.
+    """
+    store = open_store(uri)
+    store.check()
+    return store, f"{store.uri} can be written, read and listed"
+
+
+def check_taxonomy(uri: str) -> tuple[Taxonomy, str]:
+    """Read the taxonomy.
+
+    Raises:
+        TaxonomyError: If it is broken.
+        ObjectNotFoundError: If it is not there.
+    """
+    try:
+        text = read_uri(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TaxonomyError(f"{uri} is not UTF-8: {error.reason} at byte {error.start}") from error
+    taxonomy = parse_taxonomy(text, uri)
+    return taxonomy, f"{uri}: {len(taxonomy.leaves)} leaves"
+
+
+def check_test(data: DataConfig, taxonomy: Taxonomy | None) -> tuple[frozenset[str], str]:
+    """Read the whole test set and return its comments.
+
+    Raises:
+        DataError: If it is empty, or more of it is refused than allowed.
+    """
+    raw = read_uri(data.test)
+    if taxonomy is None:
+        return frozenset(), _without_taxonomy(data.test)
+    accepted = read_voc_rows(raw, taxonomy)
+    check_quarantine(accepted, data.test, data.max_quarantine_ratio)
+    return _comments(accepted), _describe_rows(data.test, accepted)
+
+
+def check_source(
+    source: SourceConfig, data: DataConfig, taxonomy: Taxonomy | None, test_comments: frozenset[str]
+) -> tuple[int | None, str]:
+    """Read a whole training source and return how many rows are usable.
+
+    Raises:
+        DataError: If it is empty, or more of it is refused than allowed.
+    """
+    raw = read_uri(source.uri)
+    if source.format == "general":
+        general = read_general_rows(raw)
+        check_quarantine(general, source.uri, data.max_quarantine_ratio)
+        return len(general.rows), _describe_rows(source.uri, general)
+    if taxonomy is None:
+        return None, _without_taxonomy(source.uri)
+    accepted = read_voc_rows(raw, taxonomy)
+    check_quarantine(accepted, source.uri, data.max_quarantine_ratio)
+    shared = len(_comments(accepted) & test_comments)
+    also = f", {shared} comments are also in the test set" if shared else ""
+    return len(accepted.rows), _describe_rows(source.uri, accepted) + also
+
+
+def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[str, int]) -> tuple[None, str]:
+    """Plan the arm's mixture by rows; weights in tokens are planned by `prepare`, which has the tokenizer.
+
+    Raises:
+        MixtureError: If the mixture cannot be drawn.
+    """
+    weights = {source.name: source.weight for source in arm.sources}
+    num_samples = config.training.max_steps * config.training.global_batch_size
+    plan = plan_mixture(num_rows, weights, num_samples=num_samples, seed=config.seed)
+    if arm.unit == "tokens":
+        return None, f"{num_samples} samples, shared by tokens: {_join_shares(weights)}"
+    shares = ", ".join(f"{s.name} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
+    return None, f"{num_samples} samples: {shares}"
+
+
+def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None, str]:
+    """Look at a model folder: its files, a manifest if it is remote, and the positions it was made for.
+
+    Raises:
+        ModelError: With everything that is wrong.
+    """
+    check_model_folder(uri)
+    store, key = open_uri(uri)
+    if store.local_path(key) is None and read_manifest(store, key) is None:
+        raise ModelError(
+            f"the model {uri} has no manifest.json, so a download of it cannot be verified",
+            expected="a finished export, or a model put there with `python -m voc put-model`",
+        )
+    positions = _read_positions(store.read_bytes(f"{key}/config.json"), uri)
+    wanted = {"serving.max_model_len": config.serving.max_model_len}
+    if trained:
+        wanted["training.max_seq_len"] = config.training.max_seq_len
+    too_long = [f"{name} is {value}" for name, value in wanted.items() if positions is not None and value > positions]
+    if too_long:
+        raise ModelError(
+            f"{' and '.join(too_long)}, but the model {uri} has {positions} positions",
+            expected="at most max_position_embeddings of its config.json",
+            remedy="lower the setting, or choose a model with a longer context",
+        )
+    return None, f"{uri}: complete, {positions or 'an unstated number of'} positions"
+
+
+def check_champion(store: Store, config: NightforgeConfig) -> tuple[None, str]:
+    """Look at the champion's model, which is served as a reference.
+
+    Raises:
+        ModelError: If its folder is gone or cannot be served with these settings.
+    """
+    champion = read_champion(store)
+    if champion is None:
+        return None, "none yet: base is the only reference"
+    check_model(champion.model_uri, config, trained=False)
+    return None, f"{champion.candidate} of {champion.run_id}"
+
+
+def check_mmlu(dataset: str) -> tuple[None, str]:
+    """Look for the two files of the dataset, if it is a folder or URI.
+
+    Raises:
+        DataError: If one is missing or is no Parquet file.
+    """
+    if _HUB_ID.fullmatch(dataset) and not Path(dataset).exists():
+        return None, f"{dataset} is not a folder here, so it is taken as a hub dataset; that it exists was not checked"
+    store, key = open_uri(dataset)
+    problems = []
+    for name in MMLU_FILES:
+        if not store.exists(f"{key}/{name}"):
+            problems.append(f"{name} is missing")
+            continue
+        data = store.read_bytes(f"{key}/{name}")
+        if not (data.startswith(_PARQUET_MAGIC) and data.endswith(_PARQUET_MAGIC)):
+            problems.append(f"{name} is not a Parquet file ({len(data)} bytes)")
+    if problems:
+        raise DataError(
+            f"the dataset {dataset}: {'; '.join(problems)}",
+            expected=f"a folder with {' and '.join(MMLU_FILES)} in the layout of cais/mmlu, or a hub dataset id",
+        )
+    return None, f"{dataset}: {' and '.join(MMLU_FILES)}"
+
+
+def check_serving(config: NightforgeConfig) -> tuple[None, str]:
+    """Check that answers fit beside prompts, and that a server reserves the GPUs it uses.
+
+    Raises:
+        ConfigError: If not.
+    """
+    serving, suites = config.serving, config.evaluation
+    problems = [
+        f"evaluation.{name}.max_tokens {tokens} leaves no room for a prompt in serving.max_model_len {serving.max_model_len}"
+        for name, tokens in (("voc", suites.voc.max_tokens), ("mmlu", suites.mmlu.max_tokens))
+        if tokens >= serving.max_model_len
+    ]
+    engine_gpus = serving.tensor_parallel_size * serving.data_parallel_size
+    if 0 < serving.num_gpus < engine_gpus:
+        problems.append(
+            f"serving.num_gpus {serving.num_gpus:g} is less than tensor_parallel_size x data_parallel_size = {engine_gpus}"
+        )
+    if problems:
+        raise ConfigError("; ".join(problems), remedy="correct the settings")
+    return None, f"answers of {suites.voc.max_tokens} and {suites.mmlu.max_tokens} tokens fit {serving.max_model_len}"
+
+
+def _read_positions(data: bytes, uri: str) -> int | None:
+    try:
+        config = json.loads(data)
+        found = config.get("max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings"))
+        return None if found is None else int(found)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{uri}/config.json is damaged: {error!r}", remedy="put the model there again") from error
+
+
+def _comments(accepted: Accepted[VocRecord]) -> frozenset[str]:
+    return frozenset(record.comment for record in accepted.rows)
+
+
+def _describe_rows(uri: str, accepted: Accepted[T]) -> str:
+    refused = ", ".join(f"{reason} {count}" for reason, count in accepted.counts.items())
+    return f"{uri}: {len(accepted.rows)} rows" + (f", refused: {refused}" if refused else "")
+
+
+def _without_taxonomy(uri: str) -> str:
+    return f"{uri} is there; its rows were not checked, because data.taxonomy cannot be used"
+
+
+def _join_shares(weights: Mapping[str, float]) -> str:
+    total = sum(weights.values())
+    return ", ".join(f"{name} {weight / total:.1%}" for name, weight in weights.items())
