@@ -1,0 +1,45 @@
+"""The command line of evaluation: `python -m evaluation <command> --store-uri URI --run-id ID ...`.
+
+In pipeline order: serve, wait, voc, mmlu, gather, decide, report, promote. A module is imported only for its own command, so
+that a light client does not pay for the imports of a heavy one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from voc.arguments import run_command, stage_arguments
+
+COMMANDS = {
+    "serve": "evaluation.serve",
+    "wait": "evaluation.wait",
+    "voc": "evaluation.voc_suite",
+    "mmlu": "evaluation.mmlu_suite",
+    "gather": "evaluation.gather",
+    "decide": "evaluation.decide",
+    "report": "evaluation.report",
+    "promote": "evaluation.promote",
+}
+
+
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser: of the one command that `argv` starts with, or of all of them for help and for a wrong name."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    chosen = [argv[0]] if argv and argv[0] in COMMANDS else list(COMMANDS)
+    for name in chosen:
+        import_module(COMMANDS[name]).add_command(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = stage_arguments(argv)
+    return run_command(build_parser(words), words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
