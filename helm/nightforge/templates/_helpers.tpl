@@ -72,10 +72,6 @@ capabilities:
     secretKeyRef:
       name: {{ .Values.endpoint.existingSecret }}
       key: {{ .Values.endpoint.key }}
-- name: NIGHTFORGE_POD_IP
-  valueFrom:
-    fieldRef:
-      fieldPath: status.podIP
 - name: RAY_JOB_START_TIMEOUT_SECONDS
   value: {{ .Values.ray.jobStartTimeoutSeconds | int | quote }}
 - name: RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S

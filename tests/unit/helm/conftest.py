@@ -18,6 +18,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "nightforge"
+CONFIG = ROOT / "configs" / "nightly.yaml"
 KUBE_VERSION = "1.31.0"
 NO_HELM_AND_NO_NPM = 3
 
@@ -54,17 +55,9 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration to mount: the shape does not matter to the chart, the text does."""
-    file = tmp_path_factory.mktemp("config") / "nightly.yaml"
-    file.write_text('name: nightly\nstore:\n  uri: "s3://bucket/prefix"  # a comment, and ${NAME}\n')
-    return file
-
-
-@pytest.fixture(scope="session")
-def minimal(chart: Path, config_file: Path) -> list[str]:
-    """Arguments for the fewest settings that install."""
-    return ["-f", str(chart / "ci" / "minimal-values.yaml"), "--set-file", f"config={config_file}"]
+def minimal(chart: Path) -> list[str]:
+    """Arguments for the fewest settings that install the production configuration."""
+    return ["-f", str(chart / "ci" / "minimal-values.yaml"), "--set-file", f"config={CONFIG}"]
 
 
 @pytest.fixture(scope="session")

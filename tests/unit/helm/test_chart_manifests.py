@@ -14,7 +14,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from voc.config_file import load_config
+
 ROOT = Path(__file__).parents[3]
+CONFIG = ROOT / "configs" / "nightly.yaml"
 SHARED = Path(os.environ.get("NIGHTFORGE_SHARED", ROOT.parent / "shared"))
 RAYCLUSTER_CRD = SHARED / "data" / "kuberay-crds" / "ray.io_rayclusters.yaml.gz"
 KUBERNETES_VERSIONS = ("1.27", "1.31", "1.37")  # the chart's oldest, a middle one, the newest that can be checked
@@ -25,7 +28,7 @@ VARIANTS = {
                             r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::1:role/nightforge"],
     "everything optional": ["--set", "worker.runtimeClassName=nvidia,image.pullSecrets[0]=registry,head.nodeSelector.pool=cpu,"
                             "networkPolicy.airflow.namespace=airflow,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus,"
-                            "ray.extraEnv[0].name=A,ray.extraEnv[0].value=b,aws.endpointUrl=http://s3:9000,head.annotations.a=b"],
+                            "ray.extraEnv[1].name=A,ray.extraEnv[1].value=b,ray.extraEnv[0].name=NIGHTFORGE_STORE,ray.extraEnv[0].value=file:///x,aws.endpointUrl=http://s3:9000,head.annotations.a=b"],
     "Airflow elsewhere": ["--set", "airflow.enabled=false"],
 }  # fmt: skip
 
@@ -152,17 +155,17 @@ def test_ambient_credentials_leave_no_access_key_in_the_pods(render):
         assert not [name for name in _env(template["spec"]["containers"][0]) if name.startswith("AWS_")]
 
 
-def test_ray_waits_longer_than_its_defaults(minimal_manifests):
-    ray_job_default_s, ray_train_default_s = 900, 60
+def test_ray_does_not_give_up_before_the_configuration_does(minimal_manifests):
+    config = load_config(CONFIG, environ={"NIGHTFORGE_STORE": "s3://bucket"})
     for template in _pod_templates(minimal_manifests).values():
         env = _env(template["spec"]["containers"][0])
-        assert int(env["RAY_JOB_START_TIMEOUT_SECONDS"]["value"]) > ray_job_default_s
-        assert int(env["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"]["value"]) > ray_train_default_s
+        assert int(env["RAY_JOB_START_TIMEOUT_SECONDS"]["value"]) >= config.serving.queue_timeout_s
+        assert int(env["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"]["value"]) >= config.training.start_timeout_s
 
 
-def test_the_configuration_reaches_ray_and_airflow_unchanged(minimal_manifests, config_file):
+def test_the_configuration_reaches_ray_and_airflow_unchanged(minimal_manifests):
     config = _only(minimal_manifests, "ConfigMap", "nightforge-config")
-    assert config["data"]["nightly.yaml"] == config_file.read_text()
+    assert config["data"]["nightly.yaml"] == CONFIG.read_text()
     for template in _pod_templates(minimal_manifests).values():
         container = template["spec"]["containers"][0]
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -170,7 +173,7 @@ def test_the_configuration_reaches_ray_and_airflow_unchanged(minimal_manifests, 
         assert volume["configMap"]["name"] == config["metadata"]["name"]
         assert _env(container)["NIGHTFORGE_CONFIG"]["value"] == f"{mounts[volume['name']]}/nightly.yaml"
     airflow = yaml.safe_load(_only(minimal_manifests, "ConfigMap", "airflow-values")["data"]["values"])
-    assert airflow["env"] == [{"name": "NIGHTFORGE_CONFIG", "value": "/etc/nightforge/nightly.yaml"}]
+    assert {"name": "NIGHTFORGE_CONFIG", "value": "/etc/nightforge/nightly.yaml"} in airflow["env"]
     assert airflow["volumes"][0]["configMap"]["name"] == config["metadata"]["name"]
     assert airflow["volumeMounts"][0]["mountPath"] == "/etc/nightforge"
 
