@@ -60,7 +60,9 @@ def test_a_configuration_that_is_not_a_mapping_is_refused(template, minimal, tmp
 
 def test_a_variable_of_the_configuration_must_reach_ray_and_airflow(template, minimal, tmp_path):
     config = tmp_path / "nightly.yaml"
-    config.write_text("store: {uri: '${BUCKET}/x'}\nserving: {host: '${NIGHTFORGE_SERVING_HOST:-0.0.0.0}'}  # ${COMMENT}\n")
+    config.write_text(
+        "store: {uri: '${BUCKET}/x'}\nserving: {host: '${NIGHTFORGE_SERVING_HOST:-0.0.0.0}'}  # ${COMMENT}\n"
+    )
     arguments = [*minimal, "--set-file", f"config={config}"]
     result = template(*arguments)
     assert "config uses ${BUCKET}, which Ray pods lack" in result.stderr
