@@ -34,16 +34,16 @@ class GeneralAnswers:
 
     def is_known(self) -> list[bool]:
         """Tell for each question whether the right letter is the most likely one."""
-        return [bool(sample["correct"]) for sample in self.log_likelihood]
+        return [is_correct(sample) for sample in self.log_likelihood]
 
     def is_right(self) -> list[bool]:
         """Tell for each question whether the written answer is right, strictly read."""
-        return [is_strictly_right(sample) for sample in self.generative]
+        return [is_correct(sample) for sample in self.generative]
 
 
-def is_strictly_right(sample: Sample) -> bool:
-    """Tell whether the answer has the closing sentence with the right letter."""
-    return bool(sample["strict"] is not None and sample["strict"] == sample["answer"])
+def is_correct(sample: Sample) -> bool:
+    """Tell whether the protocol itself calls the answer right; generative: the closing sentence with the right letter."""
+    return bool(sample["correct"])
 
 
 def is_leniently_right(sample: Sample) -> bool:
@@ -61,8 +61,8 @@ def measure_general(answers: GeneralAnswers, *, confidence: float) -> dict[str, 
     generated = answers.generative
     return {
         "chance": CHANCE,
-        "log_likelihood": measure_accuracy(answers.log_likelihood, lambda s: bool(s["correct"]), confidence),
-        "generative_strict": measure_accuracy(generated, is_strictly_right, confidence),
+        "log_likelihood": measure_accuracy(answers.log_likelihood, is_correct, confidence),
+        "generative_strict": measure_accuracy(generated, is_correct, confidence),
         "generative_lenient": measure_accuracy(generated, is_leniently_right, confidence),
         "schema_leak": share_of(sum(bool(s["schema_leak"]) for s in generated), len(generated), confidence),
         "extraction_failure": share_of(sum(s["strict"] is None for s in generated), len(generated), confidence),

@@ -47,6 +47,15 @@ def read_champion(store: Store) -> ChampionRecord | None:
     number = last_number(store)
     if number == 0:
         return None
+    return read_record(store, number)
+
+
+def read_record(store: Store, number: int) -> ChampionRecord:
+    """Return one record of the log.
+
+    Raises:
+        ObjectNotFoundError: If there is no such number.
+    """
     return ChampionRecord(**json.loads(store.read_bytes(f"{CHAMPION_PREFIX}/{number:08d}.json")))
 
 

@@ -86,5 +86,9 @@ class CoverageError(VocError):
     """An evaluation does not hold every expected item exactly once."""
 
 
+class PromotionError(VocError):
+    """The champion log was not written, because there is no decision or another promotion was first."""
+
+
 class PreflightError(VocError):
     """Something that the run needs is not there; the message lists all that was found."""

@@ -1,0 +1,173 @@
+"""What a run's models were asked and what they answered, read back from the store and checked for completeness.
+
+Reads: the data directory (taxonomy, test, training rows), the question file, every shard of every suite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.coverage import list_coverage_problems
+from evaluation.general import GeneralAnswers
+from evaluation.mmlu_data import MmluItem, load_mmlu
+from evaluation.voc_measures import VocAnswer
+from voc.config import NightforgeConfig
+from voc.errors import IntegrityError
+from voc.manifest import Manifest, digest_bytes, read_manifest, verify_directory
+from voc.model_folder import digest_model
+from voc.prompts import hash_prompt, render_mmlu_generative, render_mmlu_log_likelihood
+from voc.records import Segment, VocRecord, read_voc_rows
+from voc.run import ModelEntry, Run
+from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
+
+VOC, LOG_LIKELIHOOD, GENERATIVE = "voc", "mmlu_log_likelihood", "mmlu_generative"
+SUITE_FILES = {VOC: "predictions.jsonl", LOG_LIKELIHOOD: "samples.jsonl", GENERATIVE: "samples.jsonl"}
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What every model of the run is asked, and what the customer data teaches.
+
+    Attributes:
+        taxonomy: The labels.
+        test: Test comments that are asked, after `limit`.
+        training: Every accepted customer row, over all sources of the `voc` format.
+        mmlu: Multiple-choice questions that are asked, after `limit`.
+        expected: Per suite, the prompt hash of every item id.
+        data_digest: Manifest digest of the data directory.
+    """
+
+    taxonomy: Taxonomy
+    test: tuple[VocRecord, ...]
+    training: tuple[VocRecord, ...]
+    mmlu: tuple[MmluItem, ...]
+    expected: Mapping[str, Mapping[str, str]]
+    data_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswers:
+    """One model's lines per suite, in the order of the questions, and the manifests of the shards they come from."""
+
+    entry: ModelEntry
+    digest: str
+    lines: Mapping[str, Sequence[Line]]
+    shards: Mapping[str, Sequence[Manifest]]
+
+    def voc_answers(self, questions: Questions) -> list[VocAnswer]:
+        """Join the predictions with their test comments."""
+        return [
+            VocAnswer(record, tuple(map(_to_segment, line["segments"] or ())), line["failure"], line["strict"])
+            for record, line in zip(questions.test, self.lines[VOC], strict=True)
+        ]
+
+    def general_answers(self) -> GeneralAnswers:
+        """Return both protocols' lines side by side."""
+        return GeneralAnswers(self.lines[LOG_LIKELIHOOD], self.lines[GENERATIVE])
+
+
+def load_questions(run: Run) -> Questions:
+    """Read what the run's models are asked.
+
+    Raises:
+        IntegrityError: If the data directory is not finished or a row in it is damaged.
+    """
+    config, prefix = run.config, run.layout.data
+    manifest = verify_directory(run.store, prefix)
+    taxonomy = parse_taxonomy(run.store.read_bytes(f"{prefix}/taxonomy.csv").decode(), f"{prefix}/taxonomy.csv")
+    test = _read_records(run, "test", taxonomy)[: config.evaluation.voc.limit]
+    sources = [source.name for source in config.data.sources if source.format == "voc"]
+    training = tuple(record for name in sources for record in _read_records(run, name, taxonomy))
+    mmlu = tuple(load_mmlu(config.evaluation.mmlu.dataset, config.evaluation.mmlu.limit))
+    expected = {
+        VOC: dict.fromkeys((record.id for record in test), hash_prompt(config.prompt.variant, taxonomy)),
+        LOG_LIKELIHOOD: {i.custom_id: _hash_log_likelihood(i) for i in mmlu},
+        GENERATIVE: {i.custom_id: digest_bytes(render_mmlu_generative(i.question, i.choices).encode()) for i in mmlu},
+    }
+    return Questions(taxonomy, test, training, mmlu, expected, manifest.digest)
+
+
+def _hash_log_likelihood(item: MmluItem) -> str:
+    return digest_bytes(render_mmlu_log_likelihood(item.subject, item.question, item.choices).encode())
+
+
+def _read_records(run: Run, name: str, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:
+    key = f"{run.layout.data}/{name}.jsonl"
+    accepted = read_voc_rows(run.store.read_bytes(key), taxonomy)
+    if accepted.rejections:
+        first = accepted.rejections[0]
+        raise IntegrityError(
+            f"{run.store.uri}/{key}, line {first.line} is not an accepted row: {first.detail}",
+            remedy="run the prepare stage again",
+        )
+    return accepted.rows
+
+
+def num_shards(config: NightforgeConfig, suite: str) -> int:
+    """Return how many shards share a suite."""
+    return config.evaluation.voc.shards if suite == VOC else config.evaluation.mmlu.shards
+
+
+def list_shards(run: Run, model: str, suite: str) -> list[str]:
+    """Return the prefixes of a suite's shards."""
+    count = num_shards(run.config, suite)
+    return [run.layout.shard(model, suite, shard, count) for shard in range(count)]
+
+
+def read_shard_manifests(run: Run, model: str) -> tuple[dict[str, list[Manifest]], list[str]]:
+    """Return the manifests of a model's shards, and one sentence for every shard that is not finished."""
+    manifests: dict[str, list[Manifest]] = {suite: [] for suite in SUITE_FILES}
+    problems = []
+    for suite in SUITE_FILES:
+        for number, prefix in enumerate(list_shards(run, model, suite)):
+            manifest = read_manifest(run.store, prefix)
+            if manifest is None:
+                problems.append(f"{model}, {suite}: shard {number} of {num_shards(run.config, suite)} is not finished")
+            else:
+                manifests[suite].append(manifest)
+    return manifests, problems
+
+
+def load_answers(run: Run, entry: ModelEntry, questions: Questions) -> tuple[ModelAnswers, list[str]]:
+    """Read and verify every shard of one model.
+
+    Returns:
+        The answers in the order of the questions (only of use without problems), and the problems of coverage.
+
+    Raises:
+        IntegrityError: If a shard's file does not match its manifest, or it measured another model than this run's.
+    """
+    manifests, problems = read_shard_manifests(run, entry.name)
+    digest = entry.digest or digest_model(entry.uri)
+    lines: dict[str, list[Line]] = {}
+    for suite, name in SUITE_FILES.items():
+        found: list[Line] = []
+        for prefix in list_shards(run, entry.name, suite):
+            if read_manifest(run.store, prefix) is None:
+                continue
+            _check_model(verify_directory(run.store, prefix), digest, f"{run.store.uri}/{prefix}")
+            found += map(json.loads, run.store.read_bytes(f"{prefix}/{name}").splitlines())
+        expected = questions.expected[suite]
+        problems += [f"{entry.name}, {p}" for p in list_coverage_problems(suite, expected, found)]
+        by_id = {line["custom_id"]: line for line in found}
+        lines[suite] = [by_id[name] for name in expected if name in by_id]
+    return ModelAnswers(entry, digest, lines, manifests), problems
+
+
+def _check_model(manifest: Manifest, digest: str, where: str) -> None:
+    seen = manifest.inputs.get("model_digest", digest)
+    if seen != digest:
+        raise IntegrityError(
+            f"{where} measured the model {seen}",
+            expected=f"{digest}, the model of this run",
+            remedy="delete the shard and run the suite again",
+        )
+
+
+def _to_segment(value: Mapping[str, str]) -> Segment:
+    path = tuple(value[level] for level in LEVELS)
+    return Segment(value["content"], (path[0], path[1], path[2], path[3]), value["emotion"])

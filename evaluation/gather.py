@@ -1,0 +1,164 @@
+"""Merge the shards of every model, refuse what is incomplete, and compute every figure.
+
+    python -m evaluation gather --store-uri URI --run-id ID
+
+Reads: models.json, data/, every shard of every suite.
+Writes: evaluation/<model>/results/ {results.json, items.parquet, manifest} per model. `items.parquet` has one row per item
+and suite, so that any two models can be compared item by item.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from evaluation.answers import (
+    GENERATIVE,
+    LOG_LIKELIHOOD,
+    VOC,
+    ModelAnswers,
+    Questions,
+    load_answers,
+    load_questions,
+    read_shard_manifests,
+)
+from evaluation.coverage import check_coverage
+from evaluation.examples import pick_examples
+from evaluation.general import compare_general, measure_general
+from evaluation.items import write_items
+from evaluation.training_support import count_support, measure_lookup_floor
+from evaluation.voc_measures import measure_voc
+from voc.config_file import hash_config
+from voc.errors import ConfigError
+from voc.manifest import commit_folder, is_finished
+from voc.progress import Progress
+from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
+
+RESULTS_FORMAT = "nightforge/results/1"
+RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"
+BASE = "base"
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `gather`."""
+    parser = subparsers.add_parser("gather", help="merge shards, check coverage, compute every figure")
+    add_run_arguments(parser)
+    parser.set_defaults(run=run_gather)
+
+
+def run_gather(arguments: argparse.Namespace) -> None:
+    """Open the run and gather."""
+    gather(open_run(arguments.store_uri, arguments.run_id))
+
+
+def gather(run: Run) -> None:
+    """Write the results of every model of the run; models whose results are finished from the same inputs stay.
+
+    Raises:
+        CoverageError: If any expected item of any model is not there exactly once; then nothing is written.
+        IntegrityError: If a shard is damaged or measured another model.
+    """
+    models = read_models(run)
+    if not any(model.name == BASE for model in models):
+        raise ConfigError(f"models.json has no model {BASE!r}", expected="the base first", remedy="run prepare again")
+    questions = load_questions(run)
+    inputs = describe_inputs(run, models, questions)
+    todo = [m for m in models if not is_finished(run.store, run.layout.results(m.name), inputs[m.name])]
+    for model in models:
+        if model not in todo:
+            print(f"gather: the results of {model.name} are finished already", flush=True)
+    if todo:
+        with run.timed("gather"):
+            _gather_models(run, models, todo, questions, inputs)
+
+
+def describe_inputs(run: Run, models: list[ModelEntry], questions: Questions) -> dict[str, dict[str, Any]]:
+    """Return what each model's results depend on: its own shards, and the base's, which it is compared with.
+
+    Raises:
+        CoverageError: If a shard is not finished.
+    """
+    shards: dict[str, Any] = {}
+    problems: list[str] = []
+    for model in models:
+        manifests, missing = read_shard_manifests(run, model.name)
+        problems += missing
+        shards[model.name] = {suite: [m.digest for m in found] for suite, found in manifests.items()}
+    check_coverage(problems)
+    common = {"format": RESULTS_FORMAT, "config": hash_config(run.config), "data": questions.data_digest}
+    return {m.name: {**common, "shards": shards[m.name], "base_shards": shards[BASE]} for m in models}
+
+
+def _gather_models(
+    run: Run, models: list[ModelEntry], todo: list[ModelEntry], questions: Questions, inputs: dict[str, dict[str, Any]]
+) -> None:
+    answers: dict[str, ModelAnswers] = {}
+    problems: list[str] = []
+    for model in models:
+        answers[model.name], found = load_answers(run, model, questions)
+        problems += found
+    check_coverage(problems)
+    floor = measure_lookup_floor(questions.training, questions.test)
+    progress = Progress("gather", len(todo), "models", interval_s=0)
+    for model in todo:
+        results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            text = json.dumps(results, indent=1, ensure_ascii=False)
+            (folder / RESULTS_NAME).write_text(text, encoding="utf-8")
+            write_items(folder / ITEMS_NAME, answers[model.name], questions)
+            facts = {"items": {suite: len(lines) for suite, lines in answers[model.name].lines.items()}}
+            commit_folder(run.store, run.layout.results(model.name), folder, inputs=inputs[model.name], facts=facts)
+        progress.advance(1, model=model.name)
+
+
+def measure_model(
+    run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions, floor: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what `results.json` holds for one model."""
+    config = run.config
+    confidence, seed, resamples = config.decision.confidence, config.seed, config.evaluation.bootstrap_resamples
+    voc = measure_voc(
+        answers.voc_answers(questions),
+        questions.taxonomy,
+        count_support(questions.training),
+        num_resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+    general = measure_general(answers.general_answers(), confidence=confidence)
+    against_base = compare_general(
+        answers.general_answers(), base.general_answers(), num_resamples=resamples, confidence=confidence, seed=seed
+    )
+    prompt = {"variant": config.prompt.variant, "hash": next(iter(questions.expected[VOC].values()))}
+    entry = answers.entry
+    return {
+        "format": RESULTS_FORMAT,
+        "model": {
+            "name": entry.name,
+            "role": entry.role,
+            "title": entry.title,
+            "uri": entry.uri,
+            "digest": answers.digest,
+        },
+        "coverage": {
+            suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
+            for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)
+        },
+        "voc": {**voc, "prompt": prompt, "lookup_floor": floor, "usage": sum_usage(answers)},
+        "general": {**general, "against_base": against_base},
+        "examples": pick_examples(answers, questions),
+    }
+
+
+def sum_usage(answers: ModelAnswers) -> dict[str, float]:
+    """Return the tokens of the VOC suite, and the wall seconds of its slowest shard."""
+    usage = [line["usage"] for line in answers.lines[VOC]]
+    return {
+        "prompt_tokens": sum(u["prompt_tokens"] for u in usage),
+        "completion_tokens": sum(u["completion_tokens"] for u in usage),
+        "wall_s": max((float(m.facts.get("wall_s", 0)) for m in answers.shards[VOC]), default=0.0),
+    }
