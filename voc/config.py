@@ -136,8 +136,8 @@ class ServingConfig(Section):
     max_model_len: PositiveInt = Field(description="tokens of prompt and answer")
     max_num_seqs: PositiveInt = Field(128, description="sequences in one batch")
     max_num_batched_tokens: PositiveInt = Field(8192, description="tokens in one engine step")
-    kv_cache_gib: PositiveInt = Field(
-        1, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization"
+    kv_cache_gib: float = Field(
+        1.0, gt=0, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization"
     )
     gpu_memory_utilization: Ratio = Field(0.9, description="share of a GPU's memory that the engine takes")
     enforce_eager: bool = Field(False, description="no graph capture: faster start for small models")

@@ -59,6 +59,10 @@ class Store(ABC):
         """Yield the keys under `prefix` (a folder), sorted."""
 
     @abstractmethod
+    def delete_key(self, key: str) -> None:
+        """Delete one object; that it is not there is fine."""
+
+    @abstractmethod
     def delete_prefix(self, prefix: str) -> int:
         """Delete every object under `prefix` (a folder) and return how many there were."""
 
@@ -148,6 +152,12 @@ class LocalStore(Store):
         folder = self._path(prefix) if prefix else self.root
         found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".tmp-"))
         yield from sorted(p.relative_to(self.root).as_posix() for p in found)
+
+    def delete_key(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot delete {self.uri}/{key}: {error}", remedy="check its owner") from error
 
     def delete_prefix(self, prefix: str) -> int:
         folder, keys = self._path(prefix), list(self.list_keys(prefix))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import boto3
+import boto3.session
 from boto3.exceptions import Boto3Error
 from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -37,7 +37,7 @@ class S3Store(Store):
     @property
     def _client(self) -> Any:
         if self._client_or_none is None:
-            self._client_or_none = boto3.client(
+            self._client_or_none = boto3.session.Session().client(  # the default session is not for threads
                 "s3",
                 config=Config(
                     signature_version="s3v4",
@@ -53,7 +53,7 @@ class S3Store(Store):
         return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
 
     def _folder(self, prefix: str) -> str:
-        full = "/".join(part for part in (self.prefix, prefix.strip("/")) if part)
+        full = "/".join(part for part in (self.prefix, check_key(prefix) if prefix else "") if part)
         return f"{full}/" if full else ""
 
     def _fail(self, key: str, error: Exception) -> NoReturn:
@@ -115,8 +115,14 @@ class S3Store(Store):
         except (ClientError, BotoCoreError) as error:
             self._fail(prefix, error)
 
+    def delete_key(self, key: str) -> None:
+        try:
+            self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+
     def delete_prefix(self, prefix: str) -> int:
-        keys = [self._key(key) for key in self.list_keys(prefix)]
+        keys = [self._key(key) for key in self.list_keys(check_key(prefix))]
         try:
             for start in range(0, len(keys), DELETE_BATCH):
                 batch = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
