@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TOKEN = "the-cluster-token"
-DUPLICATE = "Traceback ...\nRuntimeError: ValueError: Job with submission_id {} already exists. Please use a different submission_id.\n.\n"
+DUPLICATE = (
+    "Traceback ...\nRuntimeError: ValueError: Job with submission_id {} already exists. Please use a different id.\n.\n"
+)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from airflow.sdk import DAG, XComArg, task, task_group
 from airflow.sdk.exceptions import TaskDeferred
 
 from rayjob_provider.exceptions import (
+    RayAuthError,
     RayJobFailed,
     RayJobNotFound,
     RayJobStillRunning,
@@ -98,7 +99,10 @@ def test_log_lines_that_the_trigger_missed_are_printed(ray: RayStandIn, capsys: 
 
 @pytest.mark.parametrize(
     ("outcome", "error"),
-    [("FAILED", RayJobFailed), ("STOPPED", RayJobStopped), ("TIMED_OUT", RayJobTimeout), ("NOT_FOUND", RayJobNotFound), ("UNREACHABLE", RayJobsUnreachable)],
+    [
+        ("FAILED", RayJobFailed), ("STOPPED", RayJobStopped), ("TIMED_OUT", RayJobTimeout),
+        ("NOT_FOUND", RayJobNotFound), ("UNREACHABLE", RayJobsUnreachable), ("REFUSED", RayAuthError),
+    ],
 )  # fmt: skip
 def test_every_bad_end_has_a_name(outcome: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="job-1 ended as " + outcome):
