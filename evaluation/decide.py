@@ -123,7 +123,14 @@ def _read_items(run: Run, model: str) -> Items:
 def _describe(run: Run, model: ModelEntry) -> dict[str, Any]:
     results = read_results(run, model.name)
     f1 = results["voc"]["levels"][LEVELS[-1]][run.config.decision.voc_average]["f1"]
-    return {"name": model.name, "title": model.title, "digest": results["model"]["digest"], "voc_f1": f1}
+    measured = results["model"]
+    return {
+        "name": model.name,
+        "title": model.title,
+        "uri": measured["uri"],
+        "digest": measured["digest"],
+        "voc_f1": f1,
+    }
 
 
 def _explain_outdated(run: Run, references: list[ModelEntry]) -> str | None:

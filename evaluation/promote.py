@@ -2,7 +2,7 @@
 
     python -m evaluation promote --store-uri URI --run-id ID
 
-Reads: decision.json, the candidate's export manifest, the champion log.
+Reads: decision.json, the candidate's manifest, the champion log.
 Writes: one record of the champion log (create-only) if the verdict is GO and `promotion.enabled`; promotion.json either way.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from evaluation.decide import read_decision
 from voc.champion import ChampionRecord, append_champion, read_record
 from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
-from voc.manifest import read_manifest
+from voc.model_folder import digest_model
 from voc.run import Run, add_run_arguments, open_run
 
 PROMOTION_FORMAT = "nightforge/promotion/1"
@@ -60,16 +60,15 @@ def promote(run: Run) -> dict[str, Any]:
 
 def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
     candidate = next(c for c in decision["candidates"] if c["name"] == decision["promoted"])
-    prefix = run.layout.export(candidate["name"])
-    manifest = read_manifest(run.store, prefix)
-    if manifest is None or manifest.digest != candidate["digest"]:
+    digest = digest_model(candidate["uri"])
+    if digest != candidate["digest"]:
         raise IntegrityError(
-            f"{run.store.uri}/{prefix} has the digest {manifest.digest if manifest else 'of an unfinished export'}",
+            f"the model {candidate['uri']} has the digest {digest}",
             expected=f"{candidate['digest']}, the model that was measured",
             remedy="evaluate the model again",
         )
     record = ChampionRecord(
-        model_uri=f"{run.store.uri}/{prefix}",
+        model_uri=candidate["uri"],
         model_digest=candidate["digest"],
         run_id=run.layout.run_id,
         candidate=candidate["name"],

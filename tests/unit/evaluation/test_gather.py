@@ -1,0 +1,196 @@
+"""Gathering refuses what is incomplete and computes the rest once."""
+
+import json
+
+import pytest
+
+from evaluation.answers import load_answers, load_questions
+from evaluation.examples import MAX_CHARACTERS, pick_examples
+from evaluation.gather import describe_inputs, gather
+from evaluation.items import check_pairing, read_items
+from voc.errors import ConfigError, CoverageError, IntegrityError
+from voc.run import find_model, read_models, write_models
+
+MIX, CUSTOMER = "mix-75-25", "customer-only"
+
+
+def _results(fake_run, model):
+    return json.loads(fake_run.store.read_bytes(f"{fake_run.layout.results(model)}/results.json"))
+
+
+def test_results_show_a_collapse_in_writing_that_log_likelihood_does_not_see(fake_run):
+    gather(fake_run.run)
+    base, customer = _results(fake_run, "base"), _results(fake_run, CUSTOMER)
+    assert base["voc"]["levels"]["L4"]["micro"]["f1"] == 0
+    assert base["voc"]["failures"] == {"not_json": 150}
+    assert customer["voc"]["levels"]["L4"]["micro"]["f1"] > 0.9
+    assert customer["general"]["log_likelihood"]["accuracy"] > 0.4
+    assert customer["general"]["generative_strict"]["below_chance"]
+    assert customer["general"]["schema_leak"]["ratio"] > 0.8
+    assert customer["general"]["against_base"]["format_tax"]["low"] > 0.4
+    assert set(customer["general"]["log_likelihood"]["slices"]) == {"replayed", "not_replayed"}
+    assert customer["coverage"] == {
+        "voc": "150 / 150",
+        "mmlu_log_likelihood": "280 / 280",
+        "mmlu_generative": "280 / 280",
+    }
+    assert customer["voc"]["usage"] == {"prompt_tokens": 6000, "completion_tokens": 4500, "wall_s": 2.5}
+    assert 0 < customer["voc"]["lookup_floor"]["micro"]["f1"] < 1
+
+
+def test_items_can_be_paired_over_models(fake_run):
+    gather(fake_run.run)
+    base, mix = (
+        read_items(fake_run.store.read_bytes(f"{fake_run.layout.results(name)}/items.parquet"))
+        for name in ("base", MIX)
+    )
+    check_pairing(MIX, mix, "base", base)
+    assert base.gold == mix.gold == [frozenset(s.label for s in record.segments) for record in fake_run.test]
+    assert [sum(correct) for correct in mix.correct.values()] == [
+        _results(fake_run, MIX)["general"][name]["n"] * _results(fake_run, MIX)["general"][name]["accuracy"]
+        for name in ("log_likelihood", "generative_strict")
+    ]
+    mix.ids["voc"].pop()
+    with pytest.raises(CoverageError, match="do not have the same items in voc"):
+        check_pairing(MIX, mix, "base", base)
+
+
+def test_a_second_gather_computes_nothing(fake_run, capsys):
+    gather(fake_run.run)
+    path = fake_run.root / fake_run.layout.results(MIX) / "manifest.json"
+    before = path.stat().st_mtime_ns
+    gather(fake_run.run)
+    assert path.stat().st_mtime_ns == before
+    assert capsys.readouterr().out.count("finished already") == 3
+
+
+def test_only_the_model_with_new_answers_is_computed_again(fake_run, capsys):
+    gather(fake_run.run)
+    lines = fake_run.read_shard(MIX, "mmlu_generative", 0)
+    lines[0]["correct"] = not lines[0]["correct"]
+    fake_run.write_shard(MIX, "mmlu_generative", 0, lines)
+    gather(fake_run.run)
+    out = capsys.readouterr().out
+    assert "the results of base are finished already" in out
+    assert f"the results of {MIX} are finished already" not in out
+
+
+def _refused(fake_run, error=CoverageError):
+    with pytest.raises(error) as caught:
+        gather(fake_run.run)
+    assert not any(
+        fake_run.store.exists(f"{fake_run.layout.results(m.name)}/manifest.json") for m in read_models(fake_run.run)
+    )
+    return str(caught.value)
+
+
+def test_a_missing_item_is_refused(fake_run):
+    lines = fake_run.read_shard(MIX, "voc", 1)
+    fake_run.write_shard(MIX, "voc", 1, lines[:-1])
+    assert f"{MIX}, voc: 1 of 150 expected items missing ({lines[-1]['custom_id']})" in _refused(fake_run)
+
+
+def test_a_duplicate_item_is_refused(fake_run):
+    lines = fake_run.read_shard(MIX, "mmlu_generative", 0)
+    fake_run.write_shard(MIX, "mmlu_generative", 0, [*lines, lines[0]])
+    assert "1 of 280 expected items duplicate (mmlu-000000)" in _refused(fake_run)
+
+
+def test_a_foreign_item_is_refused(fake_run):
+    lines = fake_run.read_shard(MIX, "mmlu_log_likelihood", 0)
+    fake_run.write_shard(MIX, "mmlu_log_likelihood", 0, [*lines, {**lines[0], "custom_id": "mmlu-999999"}])
+    assert "1 foreign items (mmlu-999999)" in _refused(fake_run)
+
+
+@pytest.mark.parametrize("suite", ["voc", "mmlu_log_likelihood", "mmlu_generative"])
+def test_an_answer_to_another_prompt_is_refused(fake_run, suite):
+    lines = fake_run.read_shard(MIX, suite, 0)
+    lines[2]["prompt_hash"] = "0" * 64
+    fake_run.write_shard(MIX, suite, 0, lines)
+    assert f"asked with another prompt ({lines[2]['custom_id']})" in _refused(fake_run)
+
+
+def test_problems_of_several_models_come_in_one_message(fake_run):
+    for name in (MIX, CUSTOMER):
+        lines = fake_run.read_shard(name, "voc", 0)
+        fake_run.write_shard(name, "voc", 0, lines[1:])
+    message = _refused(fake_run)
+    assert f"{MIX}, voc" in message
+    assert f"{CUSTOMER}, voc" in message
+
+
+def test_an_unfinished_shard_is_refused(fake_run):
+    fake_run.forget_manifest(fake_run.shard(MIX, "voc", 1))
+    assert f"{MIX}, voc: shard 1 of 2 is not finished" in _refused(fake_run)
+
+
+def test_a_changed_file_is_refused(fake_run):
+    path = fake_run.root / fake_run.shard(MIX, "voc", 1) / "predictions.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"true", b"true "))
+    assert "has SHA-256" in _refused(fake_run, IntegrityError)
+
+
+def test_a_damaged_manifest_is_refused(fake_run):
+    (fake_run.root / fake_run.shard(MIX, "voc", 1) / "manifest.json").write_text("{")
+    assert "shard-001-of-002/manifest.json" in _refused(fake_run, IntegrityError)
+
+
+def test_a_shard_of_another_model_is_refused(fake_run):
+    fake_run.touch_manifest(fake_run.shard(MIX, "voc", 1), model_digest="0" * 64)
+    assert "measured the model 000" in _refused(fake_run, IntegrityError)
+
+
+def test_a_run_without_the_base_is_refused(fake_run):
+    write_models(fake_run.run, [model for model in read_models(fake_run.run) if model.name != "base"])
+    with pytest.raises(ConfigError, match="no model 'base'"):
+        gather(fake_run.run)
+
+
+def test_a_damaged_test_row_is_refused(fake_run):
+    key = fake_run.layout.data
+    files = {name: fake_run.store.read_bytes(f"{key}/{name}").decode() for name in ("taxonomy.csv", "customer.jsonl")}
+    fake_run.commit(key, {**files, "test.jsonl": '{"id": "a"}\n'})
+    with pytest.raises(IntegrityError, match="line 1 is not an accepted row"):
+        load_questions(fake_run.run)
+
+
+def test_limits_reduce_what_is_expected(make_fake_run):
+    fake_run = make_fake_run(evaluation__voc__limit=10, evaluation__mmlu__limit=7)
+    questions = load_questions(fake_run.run)
+    assert {suite: len(expected) for suite, expected in questions.expected.items()} == {
+        "voc": 10,
+        "mmlu_log_likelihood": 7,
+        "mmlu_generative": 7,
+    }
+    assert list(questions.expected["mmlu_generative"])[-1] == "mmlu-000006"
+
+
+def test_answers_come_back_in_the_order_of_the_questions(fake_run):
+    questions = load_questions(fake_run.run)
+    answers, problems = load_answers(fake_run.run, find_model(fake_run.run, MIX), questions)
+    assert problems == []
+    for suite, expected in questions.expected.items():
+        assert [line["custom_id"] for line in answers.lines[suite]] == list(expected)
+
+
+def test_results_depend_on_the_base_they_are_compared_with(fake_run):
+    run = fake_run.run
+    before = describe_inputs(run, read_models(run), load_questions(run))
+    fake_run.write_shard("base", "voc", 0, fake_run.read_shard("base", "voc", 0)[::-1])
+    after = describe_inputs(run, read_models(run), load_questions(run))
+    assert before[MIX] != after[MIX]
+    assert before[MIX]["shards"] == after[MIX]["shards"]
+
+
+def test_examples_are_few_of_each_kind_and_say_where_they_are_cut(fake_run):
+    lines = fake_run.read_shard(CUSTOMER, "mmlu_generative", 0)
+    lines[0] |= {"text": "x" * 5000, "strict": None, "correct": False, "schema_leak": False}
+    fake_run.write_shard(CUSTOMER, "mmlu_generative", 0, lines)
+    questions = load_questions(fake_run.run)
+    answers, _ = load_answers(fake_run.run, find_model(fake_run.run, CUSTOMER), questions)
+    examples = pick_examples(answers, questions)
+    kinds = [example["kind"] for example in examples]
+    assert kinds.count("schema_leak") == 2
+    cut = next(example for example in examples if example["custom_id"] == "mmlu-000000")
+    assert cut["kind"] == "no_closing_sentence"
+    assert cut["text"] == "x" * MAX_CHARACTERS + " [cut: 5000 characters]"
