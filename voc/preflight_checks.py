@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from voc.champion import read_champion
 from voc.config import ArmConfig, DataConfig, NightforgeConfig, SourceConfig
@@ -22,6 +22,7 @@ from voc.records import Accepted, VocRecord, check_quarantine, read_general_rows
 from voc.store import Store, open_store, open_uri, read_uri
 from voc.taxonomy import Taxonomy, parse_taxonomy
 
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 MMLU_FILES = ("dev.parquet", "test.parquet")
 _PARQUET_MAGIC = b"PAR1"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
@@ -140,7 +141,7 @@ def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[str, i
 
 
 def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None, str]:
-    """Look at a model folder: its files, a manifest if it is remote, and the positions it was made for.
+    """Look at a model folder: files, chat template, a manifest if it is remote, and the positions it was made for.
 
     Raises:
         ModelError: With everything that is wrong.
@@ -152,7 +153,17 @@ def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None
             f"the model {uri} has no manifest.json, so a download of it cannot be verified",
             expected="a finished export, or a model put there with `python -m voc put-model`",
         )
-    positions = _read_positions(store.read_bytes(f"{key}/config.json"), uri)
+    tokenizer = _read_json(store, f"{key}/tokenizer_config.json")
+    if not tokenizer.get("chat_template") and not store.exists(f"{key}/{CHAT_TEMPLATE_FILE}"):
+        raise ModelError(
+            f"the model {uri} has no chat template",
+            expected=f"{CHAT_TEMPLATE_FILE}, or chat_template in tokenizer_config.json",
+            remedy="put the template of the model's family there",
+        )
+    settings = _read_json(store, f"{key}/config.json")
+    positions = settings.get("max_position_embeddings") or settings.get("text_config", {}).get(
+        "max_position_embeddings"
+    )
     wanted = {"serving.max_model_len": config.serving.max_model_len}
     if trained:
         wanted["training.max_seq_len"] = config.training.max_seq_len
@@ -226,13 +237,14 @@ def check_serving(config: NightforgeConfig) -> tuple[None, str]:
     return None, f"answers of {suites.voc.max_tokens} and {suites.mmlu.max_tokens} tokens fit {serving.max_model_len}"
 
 
-def _read_positions(data: bytes, uri: str) -> int | None:
+def _read_json(store: Store, key: str) -> dict[str, Any]:
     try:
-        config = json.loads(data)
-        found = config.get("max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings"))
-        return None if found is None else int(found)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"{uri}/config.json is damaged: {error!r}", remedy="put the model there again") from error
+        value = json.loads(store.read_bytes(key))
+    except ValueError as error:
+        raise ModelError(f"{store.uri}/{key} is not JSON: {error}", remedy="put the model there again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{store.uri}/{key} holds {type(value).__name__}", expected="a JSON object")
+    return value
 
 
 def _comments(accepted: Accepted[VocRecord]) -> frozenset[str]:

@@ -125,8 +125,6 @@ class LocalStore(Store):
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, path
-        except FileExistsError as error:
-            raise _already_exists(self, key) from error
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.uri}/{key}: {error}",
@@ -143,7 +141,10 @@ class LocalStore(Store):
 
     def create_bytes(self, key: str, data: bytes) -> None:
         with self._writing(key, io.BytesIO(data)) as (temporary, path):
-            os.link(temporary, path)  # fails when the name exists: O_EXCL for a complete file
+            try:
+                os.link(temporary, path)  # fails when the name exists: O_EXCL for a complete file
+            except FileExistsError as error:
+                raise _already_exists(self, key) from error
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -241,7 +242,7 @@ def open_store(uri: str) -> Store:
 def open_uri(uri: str) -> tuple[Store, str]:
     """Split an object's URI into its store and key."""
     head, _, name = uri.rstrip("/").rpartition("/")
-    if not name or head.endswith(":/"):
+    if not name or head.endswith(":/") or uri.rstrip("/").endswith(":"):
         raise ConfigError(f"the address {uri!r} names no object", expected="a path or URI with a file name")
     store = open_store(head or ("/" if uri.startswith("/") else "."))
     return store, unquote(name) if urlparse(uri).scheme == "file" else name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +21,10 @@ MAX_ATTEMPTS = 5
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
 DELETE_BATCH = 1000
+MAX_CONNECTIONS = 32
+
+# Clients may be shared by threads, sessions may not; a client costs 0.3 s to make, and stores are opened often.
+_CLIENT_LOCK = threading.Lock()
 
 
 class S3Store(Store):
@@ -32,22 +38,12 @@ class S3Store(Store):
         self.bucket = bucket
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._client_or_none: Any = None
 
     @property
     def _client(self) -> Any:
-        if self._client_or_none is None:
-            self._client_or_none = boto3.session.Session().client(  # the default session is not for threads
-                "s3",
-                config=Config(
-                    signature_version="s3v4",
-                    s3={"addressing_style": "auto" if _is_aws_endpoint() else "path"},
-                    retries={"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    read_timeout=READ_TIMEOUT_S,
-                ),
-            )
-        return self._client_or_none
+        environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+        with _CLIENT_LOCK:
+            return _make_client(os.getpid(), environment)
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
@@ -151,5 +147,18 @@ class S3Store(Store):
             raise StoreError(f"cannot copy {self.uri}/{key} to {path}: {error}") from error
 
 
-def _is_aws_endpoint() -> bool:
-    return not (os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"))
+@cache
+def _make_client(pid: int, environment: tuple[tuple[str, str], ...]) -> Any:
+    """Return the client of this process (not its parent's: sockets do not survive a fork) and AWS environment."""
+    custom = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & {name for name, value in environment if value}
+    return boto3.session.Session().client(
+        "s3",
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if custom else "auto"},
+            retries={"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=MAX_CONNECTIONS,
+        ),
+    )

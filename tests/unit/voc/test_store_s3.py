@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.s3_servers import BUCKET, S3Server, free_port
+from voc import store_s3
+from voc.errors import ObjectExistsError, StoreError
+from voc.store import open_store
+from voc.store_s3 import S3Store
+
+
+@pytest.fixture
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_s3, "MAX_ATTEMPTS", 1)
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_an_unreachable_endpoint_is_a_named_error_that_says_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = S3Server(f"http://127.0.0.1:{free_port()}", "key", "secret")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=r"EndpointConnectionError.*AWS_ENDPOINT_URL"):
+        open_store("s3://bucket/prefix").check()
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_missing_credentials_are_a_named_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with pytest.raises(StoreError, match="NoCredentialsError"):
+        open_store("s3://bucket/prefix").read_bytes("x")
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_wrong_credentials_are_refused_by_a_real_server(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = S3Server(ceph.endpoint, ceph.access_key, "not the secret")
+    for name, value in wrong.environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{BUCKET}/x")
+    for operation in (
+        store.check,
+        lambda: store.read_bytes("a"),
+        lambda: store.exists("a"),
+        lambda: list(store.list_keys()),
+    ):
+        with pytest.raises(StoreError, match="credentials") as caught:
+            operation()
+        assert type(caught.value) is StoreError
+
+
+@pytest.mark.usefixtures("_no_patience", "s3_server")
+def test_a_missing_bucket_is_not_a_missing_key() -> None:
+    with pytest.raises(StoreError, match="NoSuchBucket") as caught:
+        open_store("s3://no-such-bucket/x").check()
+    assert type(caught.value) is StoreError
+
+
+@pytest.mark.usefixtures("s3_server")
+def test_a_store_at_the_bucket_itself_has_no_prefix() -> None:
+    store = open_store(f"s3://{BUCKET}")
+    store.write_bytes("top/file", b"x")
+    assert (store.uri, store.read_bytes("top/file")) == (f"s3://{BUCKET}", b"x")
+    assert list(store.list_keys("top")) == ["top/file"]
+    assert store.delete_prefix("top") == 1
+
+
+@pytest.mark.usefixtures("s3_server")
+def test_more_objects_are_deleted_than_one_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_s3, "DELETE_BATCH", 4)
+    store = open_store(f"s3://{BUCKET}")
+    keys = [f"{number:02d}" for number in range(10)]
+    for key in keys:
+        store.write_bytes(f"many/{key}", b"x")
+    assert list(store.list_keys("many")) == [f"many/{key}" for key in keys]
+    assert store.delete_prefix("many") == len(keys)
+    assert list(store.list_keys("many")) == []
+
+
+class _KeepsEverything:
+    """A client whose bulk delete answers 200 and names an object that it did not delete."""
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: [{"Contents": [{"Key": "locked"}]}])
+
+    def delete_objects(self, **_: Any) -> dict[str, Any]:
+        return {"Errors": [{"Key": "locked", "Code": "AccessDenied"}]}
+
+
+def test_a_delete_that_was_refused_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(S3Store, "_client", _KeepsEverything())
+    store = S3Store("bucket", "")
+    with pytest.raises(StoreError, match="AccessDenied"):
+        store.delete_prefix("folder")
+
+
+@pytest.mark.usefixtures("s3_server")
+def test_the_server_itself_refuses_a_second_create(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(f"s3://{BUCKET}/race")
+    store.write_bytes("taken", b"x")
+    monkeypatch.setattr(S3Store, "exists", lambda *_: False)  # what a racer saw a moment before
+    with pytest.raises(ObjectExistsError):
+        store.create_bytes("taken", b"y")
+    assert store.read_bytes("taken") == b"x"
