@@ -1,0 +1,98 @@
+"""A run of the smallest size: a few comments and general rows, a tiny base, two arms; for tests that start stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from voc.config_file import check_config, dump_config
+from voc.layout import RunLayout
+from voc.run import Run
+from voc.store import open_store
+from voc.taxonomy import Leaf, format_taxonomy
+
+LABELS = (("laptop", "battery", "life", "short"), ("laptop", "screen", "light", "bright"))
+RUN_ID = "tiny"
+
+
+def make_voc_row(number: int, words: int = 3) -> dict[str, Any]:
+    """Return a comment of one segment; `words` sets its length."""
+    label = LABELS[number % 2]
+    comment = f"the {label[1]} of number {number} is {'very ' * words}{label[3]}"
+    segment = {"content": comment, **dict(zip(("L1", "L2", "L3", "L4"), label, strict=True)), "emotion": "sad"}
+    return {"id": f"c{number}", "comment": comment, "segments": [segment]}
+
+
+def make_general_rows(count: int) -> list[dict[str, Any]]:
+    """Return chats and plain continuations in turn."""
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        letter = "ABCD"[number % 4]
+        if number % 2:
+            rows.append({"prompt": f"Question {number}. A. red B. green\nAnswer:", "completion": f" {letter}"})
+        else:
+            turns = [("user", f"What is number {number}?"), ("assistant", f"The correct answer is ({letter}).")]
+            rows.append({"messages": [{"role": r, "content": c} for r, c in turns], "category": "chat"})
+    return rows
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None = None, **sections: Any) -> Run:
+    """Write data files and a run's configuration below `root` and open the run.
+
+    `training` changes settings of that section, `sections` replace whole sections; data files that exist are kept.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    files = {
+        "train.jsonl": [make_voc_row(n, n % 7) for n in range(40)],
+        "test.jsonl": [make_voc_row(n) for n in range(100, 110)],
+        "general.jsonl": make_general_rows(12),
+    }
+    for name, rows in files.items():
+        if not (root / name).exists():
+            write_lines(root / name, rows)
+    (root / "taxonomy.csv").write_text(format_taxonomy(Leaf(label, "what it is") for label in LABELS))
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "seed": 1,
+        "store": {"uri": str(root / "store")},
+        "data": {
+            "taxonomy": str(root / "taxonomy.csv"),
+            "test": str(root / "test.jsonl"),
+            "sources": [
+                {"name": "customer", "uri": str(root / "train.jsonl"), "format": "voc"},
+                {"name": "general", "uri": str(root / "general.jsonl"), "format": "general"},
+            ],
+        },
+        "model": {"base": str(base)},
+        "arms": [
+            {"name": "customer", "title": "customer only", "sources": [{"name": "customer", "weight": 1}]},
+            {
+                "name": "mixed",
+                "title": "75/25",
+                "sources": [{"name": "customer", "weight": 75}, {"name": "general", "weight": 25}],
+            },
+        ],
+        "training": {
+            "max_steps": 4,
+            "global_batch_size": 8,
+            "max_seq_len": 384,
+            "param_dtype": "float32",
+            "checkpoint_every_steps": 2,
+            "log_every_steps": 2,
+            "optimizer": {"name": "muon", "learning_rate": 2.5e-3, "muon_learning_rate": 0.02, "warmup_steps": 1},
+            **(training or {}),
+        },
+        "serving": {"max_model_len": 384},
+        "evaluation": {"voc": {}, "mmlu": {"dataset": str(root / "mmlu")}},
+        **sections,
+    }
+    config = check_config(tree, "tiny")
+    run = Run(open_store(config.store.uri), RunLayout(RUN_ID), config)
+    run.store.write_bytes(run.layout.config, dump_config(config))
+    return run

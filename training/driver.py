@@ -1,0 +1,104 @@
+"""Train one arm on Ray: a worker group that is started, watched and restarted by Ray Train, around the pure loop.
+
+Checkpoints and the model go straight to our store; Ray Train's own storage holds only its bookkeeping. Each
+`ray.train.report` blocks for about one health-check interval, so it is called at checkpoints only.
+
+Source: https://docs.ray.io/en/latest/train/getting-started-pytorch.html
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.job import TrainingJob, is_trained, open_job
+from voc.errors import TrainingError, VocError
+from voc.run import open_run
+
+HEALTH_CHECK_INTERVAL_S = 0.5
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def train_on_ray(job: TrainingJob) -> None:
+    """Train an arm with Ray Train on the cluster that `RAY_ADDRESS` names, else on a local one.
+
+    Raises:
+        TrainingError: If the workers failed more often than `training.max_failures` allows, or for a named reason.
+    """
+    training = job.training
+    # Ray Train reads these when it is imported, and hands them on to its workers.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_INTERVAL_S))
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(training.start_timeout_s)
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(runtime_env={"env_vars": _list_worker_variables()}, include_dashboard=False)
+    resources = {"CPU": float(training.cpus_per_worker), "GPU": float(training.gpus_per_worker)}
+    try:
+        with tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
+            trainer = TorchTrainer(
+                train_worker,
+                train_loop_config={
+                    "store_uri": job.run.store.uri,
+                    "run_id": job.run.layout.run_id,
+                    "arm": job.arm,
+                    "base_digest": job.base.digest,
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=training.num_workers,
+                    use_gpu=training.gpus_per_worker > 0,
+                    resources_per_worker=resources,
+                ),
+                run_config=RunConfig(
+                    name=f"{job.run.layout.run_id}-{job.arm}",
+                    storage_path=storage,
+                    failure_config=FailureConfig(max_failures=training.max_failures),
+                ),
+            )
+            _fit(trainer, job)
+    finally:
+        if started_here:
+            ray.shutdown()
+    if not is_trained(job):
+        raise TrainingError(f"the workers of arm {job.arm!r} ended without a finished export")
+
+
+def train_worker(settings: Mapping[str, Any]) -> None:
+    """Train on one Ray Train worker."""
+    import ray.train
+
+    from training.loop import train
+
+    run = open_run(settings["store_uri"], settings["run_id"])
+    job = open_job(run, settings["arm"], base_digest=settings["base_digest"])
+    train(job, lambda figures: ray.train.report(dict(figures)))
+
+
+def _fit(trainer: Any, job: TrainingJob) -> None:
+    from ray.train import TrainingFailedError
+
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        named = next((e for e in getattr(error, "worker_failures", {}).values() if isinstance(e, VocError)), None)
+        if named is not None:
+            raise named from error
+        raise TrainingError(
+            f"arm {job.arm!r} failed on Ray: {error}",
+            expected=f"at most {job.training.max_failures} restarts (training.max_failures)",
+            remedy="see the workers' messages above; the same stage continues from the newest checkpoint",
+        ) from error
+
+
+def _list_worker_variables() -> dict[str, str]:
+    """Return what a worker needs to import this code, wherever the driver was started from."""
+    paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)), "PYTHONUNBUFFERED": "1"}

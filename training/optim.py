@@ -1,0 +1,86 @@
+"""The update rule: AdamW, or Muon on matrices with AdamW on the rest; schedule and clipping.
+
+Source: Muon, https://kellerjordan.github.io/posts/muon/ (torch.optim.Muon); decoupled weight decay, arXiv:1711.05101.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.tensor import DTensor
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import PreTrainedModel
+
+from voc.config import OptimizerConfig
+
+PEAK = "peak_learning_rate"
+
+
+def split_parameters(model: PreTrainedModel) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """Split the trainable parameters into (matrices, rest).
+
+    Matrices are two-dimensional weights between layers; embeddings, the output head, norms, biases and fused expert
+    tensors are the rest.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    outer = {id(module.weight) for module in ends if module is not None}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim == 2 and id(p) not in outer]
+    chosen = {id(p) for p in matrices}
+    return matrices, [p for p in parameters if id(p) not in chosen]
+
+
+def build_optimizers(model: PreTrainedModel, config: OptimizerConfig) -> list[Optimizer]:
+    """Return the optimizers of a model; weight decay applies to matrices only."""
+    matrices, rest = split_parameters(model)
+    betas = (config.beta1, config.beta2)
+    if config.name == "adamw":
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        optimizers: list[Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)]
+    else:
+        optimizers = [
+            Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay),
+            AdamW(rest, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=True),
+        ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group[PEAK] = group["lr"]
+    return optimizers
+
+
+def learning_rate_ratio(step: int, max_steps: int, config: OptimizerConfig) -> float:
+    """Return the learning rate of a step (from 0) over the peak: linear warm-up, then linear to the final ratio."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    decay_steps = max(max_steps - 1 - config.warmup_steps, 1)
+    progress = min((step - config.warmup_steps) / decay_steps, 1.0)
+    return 1.0 + (config.final_learning_rate_ratio - 1.0) * progress
+
+
+def set_learning_rates(optimizers: Sequence[Optimizer], ratio: float) -> None:
+    """Set every group's rate to its peak times `ratio`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group[PEAK] * ratio
+
+
+def list_local_gradients(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Return this rank's shards of all gradients."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
+
+
+def sum_squares(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the float32 sum of squares of some tensors; summed over ranks, it is the squared global norm."""
+    norms = torch._foreach_norm(list(gradients), 2, dtype=torch.float32)
+    return torch.stack(list(norms)).square().sum()
+
+
+def clip_gradients(gradients: Sequence[torch.Tensor], norm: float, max_norm: float) -> None:
+    """Scale gradients so that their global norm, which is `norm` now, is at most `max_norm`."""
+    if norm > max_norm:
+        torch._foreach_mul_(list(gradients), max_norm / norm)
