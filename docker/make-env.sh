@@ -16,18 +16,20 @@ command -v "$python" >/dev/null || python=python3
 }
 
 case $name in
-  airflow) locks=("$root/docker/airflow/requirements.lock" "$root/tests/requirements-airflow.lock")
-           packages=("$root/plugins/rayjob_provider") ;;
-  ray)     locks=("$root/docker/ray/requirements-cpu-torch.lock" "$root/docker/ray/requirements-cpu.lock" "$root/tests/requirements-ray.lock")
-           packages=() ;;
+  airflow) locks=("$root/docker/airflow/requirements.lock") packages=("$root/plugins/rayjob_provider") ;;
+  ray)     locks=("$root/docker/ray/requirements-cpu-torch.lock" "$root/docker/ray/requirements-cpu.lock") packages=() ;;
   *) echo "make-env: there is no environment '$name'. Expected: airflow or ray." >&2; exit 2 ;;
 esac
+tests_lock=$root/tests/requirements-$name.lock
+
+hash_of() { cat "$@" | sha256sum | cut -c1-12; }
+install() { "$env/bin/python" -m pip install --quiet --no-deps "$@" >&2; }
 
 # The provider is installed for its entry point; its code is taken from the clone (PYTHONPATH), so only its metadata counts.
-metadata=("${packages[@]/%//pyproject.toml}")
-hash=$(cat "${locks[@]}" "${metadata[@]}" "$0" | sha256sum | cut -c1-12)
+env_hash=$(hash_of "${locks[@]}" "${packages[@]/%//pyproject.toml}")
+tests_mark=tests-$(hash_of "$tests_lock")
 envs=${NIGHTFORGE_CACHE:-$HOME/.cache/nightforge}/envs
-env=$envs/$name-$hash
+env=$envs/$name-$env_hash
 mkdir -p "$envs"
 
 exec 9>"$envs/$name.lock"
@@ -36,16 +38,19 @@ if [ ! -f "$env/.complete" ]; then
   rm -rf "$env"
   echo "make-env: installing the $name environment into $env" >&2
   "$python" -m venv "$env" >&2
-  for lock in "${locks[@]}"; do
-    "$env/bin/python" -m pip install --quiet --no-deps --requirement "$lock" >&2
-  done
+  for lock in "${locks[@]}"; do install --requirement "$lock"; done
   for package in "${packages[@]}"; do
     # Built from a copy: a build writes beside its sources, and a clone stays clean.
     copy=$(mktemp -d)
     cp -r "$package" "$copy/package"
-    "$env/bin/python" -m pip install --quiet --no-deps "$copy/package" >&2
+    install "$copy/package"
     rm -rf "$copy"
   done
   touch "$env/.complete"
+fi
+if [ ! -f "$env/.$tests_mark" ]; then
+  echo "make-env: adding the test tools to $env" >&2
+  install --requirement "$tests_lock"
+  touch "$env/.$tests_mark"
 fi
 echo "$env/bin/python"
