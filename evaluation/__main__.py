@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from voc.arguments import run_command, stage_arguments
+from voc.arguments import USER_ERROR_EXIT, run_command, stage_arguments
+from voc.errors import VocError
 
 COMMANDS = {
     "serve": "evaluation.serve",
@@ -37,7 +38,11 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = stage_arguments(argv)
+    try:
+        words = stage_arguments(argv)
+    except VocError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return USER_ERROR_EXIT
     return run_command(build_parser(words), words)
 
 

@@ -1,0 +1,133 @@
+"""Where a model is served: the endpoint's record in the store, its key, and the check that it answers as that model.
+
+The serve job writes the record once the server is healthy and removes it when the server ends; everybody else reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any
+
+from voc.errors import ConfigError, EndpointError, ObjectNotFoundError
+from voc.run import Run
+
+KEY_VARIABLE = "NIGHTFORGE_ENDPOINT_KEY"
+CHECK_TIMEOUT_S = 5.0
+# The addresses are inside the cluster: a proxy from the environment would only be in the way.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A healthy server.
+
+    Attributes:
+        url: Base of the OpenAI-compatible API, ending in `/v1`.
+        model: The name that requests must give.
+        model_digest: Manifest digest of the folder it serves.
+        engine: Name and version of the engine.
+        started_at: ISO time, UTC, at which it was first healthy.
+    """
+
+    url: str
+    model: str
+    model_digest: str
+    engine: str
+    started_at: str
+
+
+def read_key() -> str:
+    """Return the key that server and clients share.
+
+    Raises:
+        ConfigError: If it is not set.
+    """
+    key = os.environ.get(KEY_VARIABLE, "")
+    if not key:
+        raise ConfigError(
+            f"the environment variable {KEY_VARIABLE} is not set",
+            expected="the key that the model servers ask for, the same for every job of the cluster",
+            remedy="set it where the Ray head and workers are started, to any long random text",
+        )
+    return key
+
+
+def read_endpoint(run: Run, model: str) -> Endpoint | None:
+    """Return the endpoint of a model, or None if it is not served."""
+    try:
+        return Endpoint(**json.loads(run.store.read_bytes(run.layout.endpoint(model))))
+    except ObjectNotFoundError:
+        return None
+
+
+def find_endpoint(run: Run, model: str) -> Endpoint:
+    """Return the endpoint of a model.
+
+    Raises:
+        EndpointError: If it is not served.
+    """
+    endpoint = read_endpoint(run, model)
+    if endpoint is None:
+        raise EndpointError(
+            f"the model {model!r} is not served: {run.store.uri}/{run.layout.endpoint(model)} does not exist",
+            expected="a running serve job",
+            remedy=f"run `python -m evaluation serve --model {model}` with the same store and run id, and wait for it",
+        )
+    return endpoint
+
+
+def write_endpoint(run: Run, model: str, endpoint: Endpoint) -> None:
+    """Tell everybody where the model is served."""
+    run.store.write_bytes(run.layout.endpoint(model), json.dumps(asdict(endpoint), indent=1).encode())
+
+
+def remove_endpoint(run: Run, model: str, endpoint: Endpoint | None = None) -> None:
+    """Remove the record; with `endpoint`, only if it is still that one and not a successor's."""
+    if endpoint is None or read_endpoint(run, model) == endpoint:
+        run.store.delete_key(run.layout.endpoint(model))
+
+
+def get_json(url: str, key: str | None = None) -> Any:
+    """Fetch one JSON document from a server.
+
+    Raises:
+        OSError: If the server cannot be reached or answers with an error status.
+        ValueError: If the answer is not JSON.
+    """
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    with _OPENER.open(request, timeout=CHECK_TIMEOUT_S) as response:
+        body = response.read()
+    return json.loads(body) if body else None
+
+
+def check_endpoint(url: str, model: str, key: str) -> dict[str, Any]:
+    """Ask a server whether it is healthy and serves a model, with the key; return its card of the model.
+
+    The card of a vLLM server has `max_model_len`.
+
+    Raises:
+        EndpointError: If it cannot be reached, is not healthy, refuses the key or serves something else.
+    """
+    try:
+        get_json(f"{url.removesuffix('/v1')}/health")
+        models = get_json(f"{url}/models", key)
+        cards = {card["id"]: card for card in models["data"]}
+    except urllib.error.HTTPError as error:
+        refused = error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        raise EndpointError(
+            f"{url} answered {error.code} {error.reason}",
+            expected="200",
+            remedy=f"set the same {KEY_VARIABLE} for the server and its clients"
+            if refused
+            else "look at the serve job's log",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EndpointError(f"{url} does not answer: {error}", remedy="look at the serve job's log") from error
+    if model not in cards:
+        raise EndpointError(f"{url} serves {', '.join(cards) or 'nothing'}", expected=model)
+    return dict(cards[model])

@@ -1,0 +1,142 @@
+"""Shards of a suite: which items belong to one, the part file that survives a kill, and how a shard is finished.
+
+Item i belongs to shard i % num_shards, so shards are of equal length and every prefix of a data set is spread over all.
+A suite appends each finished item to a part file beside the shard's directory. For a store that is not a local folder it is
+written in the cache folder and copied to the store now and then. A suite that is started again goes on from it; the part
+file is removed when the shard is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeVar
+
+from voc.errors import ConfigError
+from voc.manifest import commit_folder, digest_bytes, digest_json, is_finished
+from voc.model_folder import cache_folder
+from voc.run import Run
+from voc.store import Store
+
+PART_SUFFIX = ".part.jsonl"
+COPY_EVERY_S = 30.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` shards."""
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ConfigError(f"the shard {self.number} of {self.count}", expected=f"0 to {self.count - 1}")
+
+    def pick(self, items: Sequence[T]) -> list[T]:
+        """Return this shard's items, in order."""
+        return list(items[self.number :: self.count])
+
+
+def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --shard and --num-shards."""
+    parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
+    parser.add_argument("--num-shards", type=int, default=1, help="how many shards share the items")
+
+
+class PartFile:
+    """Finished lines of an unfinished shard; use it with `with`.
+
+    Args:
+        store: Where the shard is written.
+        prefix: The shard's directory.
+        inputs: What the lines depend on; a part file of other inputs is started over.
+    """
+
+    def __init__(self, store: Store, prefix: str, inputs: Mapping[str, Any]) -> None:
+        self._store = store
+        self._key = f"{prefix}{PART_SUFFIX}"
+        self._head = json.dumps({"inputs": digest_json(dict(inputs))}).encode() + b"\n"
+        local = store.local_path(self._key)
+        self._path = local or cache_folder() / "parts" / digest_bytes(f"{store.uri}/{self._key}".encode())
+        self._is_remote = local is None
+        self._copied_at = time.monotonic()
+        self._file: BinaryIO | None = None
+        self.lines: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._is_remote and not self._path.exists() and self._store.exists(self._key):
+            self._store.download_file(self._key, self._path)
+        kept = self._read()
+        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
+        self._file.truncate(0 if kept is None else len(kept))
+        self._file.seek(0, os.SEEK_END)
+        if kept is None:
+            self._file.write(self._head)
+            self._file.flush()
+        self.lines = [] if kept is None else [json.loads(line) for line in kept.split(b"\n")[1:-1]]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Keep one finished line, out of this process before this returns."""
+        if self._file is None:
+            raise RuntimeError("use the part file with `with`")
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        self.lines.append(line)
+        if self._is_remote and time.monotonic() - self._copied_at > COPY_EVERY_S:
+            self._store.upload_file(self._path, self._key)
+            self._copied_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the part file, here and in the store."""
+        self._path.unlink(missing_ok=True)
+        self._store.delete_key(self._key)
+
+    def _read(self) -> bytes | None:
+        """Return the file up to its last newline (a kill may have torn what follows), None if it is of other inputs."""
+        if not self._path.exists():
+            return None
+        data = self._path.read_bytes()
+        kept = data[: data.rfind(b"\n") + 1]
+        return kept if kept.startswith(self._head) else None
+
+
+def finish_shard(
+    store: Store,
+    prefix: str,
+    name: str,
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    inputs: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a shard's lines and then its manifest."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / name).write_text(text, encoding="utf-8")
+        commit_folder(store, prefix, folder, inputs=inputs, facts=facts)
+
+
+def say_if_finished(run: Run, prefix: str, inputs: Mapping[str, Any], what: str) -> bool:
+    """Tell whether a shard was finished from just these inputs, and print that nothing is done."""
+    if not is_finished(run.store, prefix, inputs):
+        return False
+    print(f"{what}: finished already, nothing to do", flush=True)
+    return True

@@ -1,0 +1,184 @@
+"""Ask a served model for the segments of every test comment of one shard.
+
+    python -m evaluation voc --store-uri URI --run-id ID --model NAME --shard 0 --num-shards 2
+
+Reads: models.json, data/test.jsonl, data/taxonomy.csv, endpoint.json. Needs NIGHTFORGE_ENDPOINT_KEY.
+Writes: evaluation/<model>/voc/shard-.../ {predictions.jsonl, manifest}: one line per item, in the order of the test set. A line
+holds custom_id, prompt_hash, text, finish_reason, usage, segments, failure, strict. Greedy decoding. A run that is killed goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
+from evaluation.endpoint import Endpoint, find_endpoint, read_key
+from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
+from evaluation.voc_schema import build_response_format
+from voc.errors import EndpointError, IntegrityError
+from voc.manifest import digest_bytes
+from voc.model_folder import digest_model
+from voc.progress import Progress
+from voc.prompts import hash_prompt, render_messages
+from voc.records import VocRecord, read_voc_rows
+from voc.responses import parse_response
+from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.taxonomy import Taxonomy, parse_taxonomy
+
+SUITE = "voc"
+FILE_NAME = "predictions.jsonl"
+PROMPT_TOO_LONG = "prompt_too_long"
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `voc`."""
+    parser = subparsers.add_parser("voc", help="ask a served model for the segments of the test comments")
+    add_run_arguments(parser)
+    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
+    add_shard_arguments(parser)
+    parser.set_defaults(run=run_suite)
+
+
+def run_suite(arguments: argparse.Namespace) -> None:
+    """Open the run and evaluate one shard."""
+    run = open_run(arguments.store_uri, arguments.run_id)
+    evaluate_voc(run, arguments.model, Shard(arguments.shard, arguments.num_shards))
+
+
+def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
+    """Answer one shard's comments and write them.
+
+    A comment that does not fit the model's context is an empty answer with the finish reason `prompt_too_long`, counted in
+    the manifest; every other failed request ends the shard.
+
+    Raises:
+        EndpointError: If the model is not served, another one is, or a request failed for good.
+    """
+    prefix = run.layout.shard(model, SUITE, shard.number, shard.count)
+    taxonomy, records, data_digest = load_test(run)
+    inputs = describe_inputs(run, model, shard, taxonomy, data_digest)
+    if say_if_finished(run, prefix, inputs, f"voc {model} {shard.number}/{shard.count}"):
+        return
+    endpoint, key = find_served_model(run, model, inputs["model_digest"]), read_key()
+    items, start = shard.pick(records[: run.config.evaluation.voc.limit]), time.monotonic()
+    with (
+        run.timed(f"voc-{model}-{shard.number:03d}-of-{shard.count:03d}"),
+        PartFile(run.store, prefix, inputs) as part,
+    ):
+        resumed = len(part.lines)
+        asyncio.run(_ask_all(run, endpoint, key, taxonomy, items, part=part))
+        by_id = {line["custom_id"]: line for line in part.lines}
+        lines = [by_id[item.id] for item in items]
+        facts = {**summarise(lines), "wall_s": round(time.monotonic() - start, 3), "resumed_items": resumed}
+        finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts | {"engine": endpoint.engine})
+        part.remove()
+
+
+def load_test(run: Run) -> tuple[Taxonomy, tuple[VocRecord, ...], str]:
+    """Return the taxonomy, the test records and the digest of both files as they are in the store."""
+    folder = run.layout.data
+    table, rows = (run.store.read_bytes(f"{folder}/{name}") for name in ("taxonomy.csv", "test.jsonl"))
+    taxonomy = parse_taxonomy(table.decode(), f"{folder}/taxonomy.csv")
+    accepted = read_voc_rows(rows, taxonomy)
+    if accepted.rejections:
+        first = accepted.rejections[0]
+        raise IntegrityError(
+            f"{run.store.uri}/{folder}/test.jsonl, line {first.line} is not an accepted row: {first.detail}",
+            remedy="run the prepare stage again",
+        )
+    return taxonomy, accepted.rows, digest_bytes(table + rows)
+
+
+def describe_inputs(run: Run, model: str, shard: Shard, taxonomy: Taxonomy, data_digest: str) -> dict[str, Any]:
+    """Return what a shard's answers depend on."""
+    entry, suite = find_model(run, model), run.config.evaluation.voc
+    return {
+        "suite": SUITE,
+        "model_digest": entry.digest or digest_model(entry.uri),
+        "data_digest": data_digest,
+        "prompt_hash": hash_prompt(run.config.prompt.variant, taxonomy),
+        "max_tokens": suite.max_tokens,
+        "structured_output": suite.structured_output,
+        "limit": suite.limit,
+        "shard": [shard.number, shard.count],
+    }
+
+
+def find_served_model(run: Run, model: str, digest: str) -> Endpoint:
+    """Return a model's endpoint.
+
+    Raises:
+        EndpointError: If it is not served, or the server was started from other weights than the run's.
+    """
+    endpoint = find_endpoint(run, model)
+    if endpoint.model_digest != digest:
+        raise EndpointError(
+            f"{endpoint.url} serves {model} with the digest {endpoint.model_digest}",
+            expected=digest,
+            remedy="the model was made again after the server started: run serve again",
+        )
+    return endpoint
+
+
+def summarise(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of a shard's manifest."""
+    failures = Counter(line["failure"] for line in lines if line["failure"])
+    return {
+        "items": len(lines),
+        "prompt_tokens": sum(line["usage"]["prompt_tokens"] for line in lines),
+        "completion_tokens": sum(line["usage"]["completion_tokens"] for line in lines),
+        "failures": dict(sorted(failures.items())),
+        "prompts_too_long": sum(line["finish_reason"] == PROMPT_TOO_LONG for line in lines),
+    }
+
+
+def make_line(record: VocRecord, prompt_hash: str, completion: Completion) -> dict[str, Any]:
+    """Return the prediction line of one answer."""
+    parsed = parse_response(completion.text)
+    segments = None if parsed.failure else [segment.to_json() for segment in parsed.segments]
+    return {
+        "custom_id": record.id,
+        "prompt_hash": prompt_hash,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "usage": {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens},
+        "segments": segments,
+        "failure": parsed.failure,
+        "strict": parsed.strict,
+    }
+
+
+async def _ask_all(
+    run: Run, endpoint: Endpoint, key: str, taxonomy: Taxonomy, items: Sequence[VocRecord], *, part: PartFile
+) -> None:
+    suite, variant = run.config.evaluation.voc, run.config.prompt.variant
+    response_format = build_response_format(taxonomy) if suite.structured_output else None
+    prompt_hash = hash_prompt(variant, taxonomy)
+    done = {line["custom_id"] for line in part.lines}
+    failures = Counter(line["failure"] for line in part.lines if line["failure"])
+    progress = Progress(f"voc {endpoint.model}", len(items), "items")
+    if done:
+        progress.advance(len(done))
+        print(f"voc {endpoint.model}: {len(done)} of {len(items)} items were answered before", flush=True)
+
+    async with EndpointClient(endpoint, key, concurrency=suite.concurrency) as client:
+
+        async def ask(record: VocRecord) -> None:
+            messages = render_messages(record.comment, variant, taxonomy)
+            try:
+                completion = await client.chat(messages, max_tokens=suite.max_tokens, response_format=response_format)
+            except PromptTooLongError:
+                completion = Completion("", PROMPT_TOO_LONG, 0, 0)
+            line = make_line(record, prompt_hash, completion)
+            part.append(line)
+            failures.update([line["failure"]] if line["failure"] else [])
+            progress.advance(1, failures=failures.total(), retries=client.retries)
+
+        await gather_all(ask(record) for record in items if record.id not in done)
+    progress.finish(failures=failures.total(), retries=client.retries)
