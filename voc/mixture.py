@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from voc.errors import MixtureError
@@ -96,11 +98,9 @@ def plan_mixture(
         MixtureError: If a weighted source has no rows, or a weight is not a finite number greater than 0.
     """
     _check(num_rows, weights, num_samples)
-    total = math.fsum(weights.values())
-    counts = _largest_remainder({name: weight / total for name, weight in weights.items()}, num_samples)
-    shares = tuple(
-        SourceShare(name, num_rows[name], weight / total, counts[name], None) for name, weight in weights.items()
-    )
+    exact = _normalise(weights)
+    counts = _largest_remainder(exact, num_samples)
+    shares = tuple(SourceShare(n, num_rows[n], float(exact[n]), counts[n], None) for n in weights)
     return MixturePlan("samples", num_samples, seed, shares)
 
 
@@ -124,8 +124,7 @@ def plan_token_mixture(
     """
     num_rows = {name: len(tokens) for name, tokens in row_tokens.items()}
     _check(num_rows, weights, num_samples)
-    total = math.fsum(weights.values())
-    share = {name: weight / total for name, weight in weights.items()}
+    share = {name: max(float(exact), sys.float_info.min) for name, exact in _normalise(weights).items()}
     drawn = dict.fromkeys(weights, 0)
     tokens = dict.fromkeys(weights, 0)
     passes: dict[str, list[int]] = {}
@@ -157,7 +156,12 @@ def _pass_order(num_rows: int, seed: int, name: str, epoch: int) -> list[int]:
     return rows
 
 
-def _largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]:
+def _normalise(weights: Mapping[str, float]) -> dict[str, Fraction]:
+    total = sum(map(Fraction, weights.values()))
+    return {name: Fraction(weight) / total for name, weight in weights.items()}
+
+
+def _largest_remainder(shares: Mapping[str, Fraction], total: int) -> dict[str, int]:
     counts = {name: math.floor(share * total) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: (counts[name] - shares[name] * total, name))
     for name in by_remainder[: total - sum(counts.values())]:

@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from tests.s3_servers import BUCKET, S3Server, ceph_server, missing_ceph_programs, moto_server
 from voc.store import Store, open_store
+
+settings.register_profile("quick", deadline=None, max_examples=40, database=None)
+settings.load_profile("quick")
 
 TAXONOMY_CSV = (
     "L1,L2,L3,L4,description\n"
