@@ -14,6 +14,7 @@ from airflow.sdk import task
 from rayjob_provider.hooks.ray_job import RayJobHook
 from rayjob_provider.operators.ray_job import RayJobOperator
 from voc.arguments import ARGUMENTS_VARIABLE
+from voc.config_file import load_config
 from voc.layout import make_run_id
 from voc.preflight import run_preflight
 from voc.run import open_run, read_models
@@ -41,7 +42,7 @@ def preflight(params: dict[str, Any] | None = None, run_id: str | None = None, d
     config = deployment_config()
     overrides = form_overrides(params or {}, config)
     RayJobHook(RAY_CONNECTION).check()
-    result = run_preflight(config_path(), make_run_id(f"{dag.dag_id}-{run_id}"), overrides=overrides)
+    result = run_preflight(load_config(config_path(), overrides=overrides), make_run_id(f"{dag.dag_id}-{run_id}"))
     return {
         "store_uri": result.store_uri,
         "run_id": result.run_id,
