@@ -54,6 +54,14 @@ def test_deleting_a_folder_leaves_its_namesakes(store: Store) -> None:
     assert store.delete_prefix("a") == 0
 
 
+def test_deleting_one_key_leaves_the_others_and_may_be_repeated(store: Store) -> None:
+    store.write_bytes("a/1", b"x")
+    store.write_bytes("a/2", b"x")
+    store.delete_key("a/1")
+    store.delete_key("a/1")
+    assert list(store.list_keys()) == ["a/2"]
+
+
 def test_files_are_copied_in_and_out(store: Store, tmp_path: Path) -> None:
     source, target = tmp_path / "in.bin", tmp_path / "new" / "out.bin"
     source.write_bytes(b"\x01" * 3_000_000)
@@ -113,6 +121,7 @@ def test_escaping_keys_are_refused_by_every_operation(store: Store, key: str, tm
         lambda: store.upload_file(file, key),
         lambda: store.download_file(key, tmp_path / "out"),
         lambda: store.delete_prefix(key),
+        lambda: store.delete_key(key),
     ):
         with pytest.raises(StoreError, match="not usable"):
             operation()
