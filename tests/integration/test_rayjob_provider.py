@@ -79,7 +79,8 @@ def ray_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         str(Path(RAY_PYTHON).parent / "ray"), "start", "--head", "--block", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1",
         f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
         f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}",
-        f"--runtime-env-agent-port={runtime_env}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=80000000", "--disable-usage-stats",
+        f"--runtime-env-agent-port={runtime_env}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=80000000",
+        "--disable-usage-stats",
     ]  # fmt: skip
     env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": ""}
     env["PATH"] = f"{Path(RAY_PYTHON).parent}{os.pathsep}{env['PATH']}"
