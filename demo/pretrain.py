@@ -3,12 +3,14 @@
 Documents are drawn in pools, sorted by length inside a pool and cut into batches, so that little is padded. Matrices are
 updated by Muon, embeddings and norms by AdamW.
 
-Source: Muon as in https://kellerjordan.github.io/posts/muon/ (`torch.optim.Muon`); warm-up, stable, decay schedule.
+Source: Muon, https://kellerjordan.github.io/posts/muon/; warm-up, stable, decay schedule, arXiv:2404.06395.
 """
 
 from __future__ import annotations
 
+import ctypes
 import random
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -18,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from demo.corpus import CorpusWriter, Document
+from demo.muon import Muon
 from demo.recipe import Recipe
 from demo.world import World
 from voc.progress import Progress
@@ -33,6 +36,7 @@ WARMUP_STEPS = 50
 FINAL_RATIO = 0.02
 MAX_GRAD_NORM = 1.0
 EMBEDDING_STD = 0.1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 # B: batch, T: tokens. Ids, and the weight of predicting each id from what is before it.
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -69,6 +73,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
 def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, recipe: Recipe) -> None:
     """Train in place for `recipe.pretrain_steps` steps, printing loss, tokens/s and the time left."""
     torch.set_num_threads(recipe.threads)
+    keep_freed_memory()
     writer = CorpusWriter(world, world.facts, random.Random(f"{recipe.seed}/pretrain"))
     rng = random.Random(f"{recipe.seed}/batches")
     batches = _draw_batches(writer.write_documents(), tokenizer, recipe.pretrain_batch_size, rng)
@@ -95,6 +100,15 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world:
     model.eval()
 
 
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory: fresh pages for every activation cost a third of a step (no effect elsewhere)."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
 def build_optimizers(
     model: torch.nn.Module, muon_learning_rate: float, adamw_learning_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
@@ -104,7 +118,7 @@ def build_optimizers(
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay),
+        Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay),
         torch.optim.AdamW(rest, lr=adamw_learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay),
     ]
 
