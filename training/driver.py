@@ -8,7 +8,9 @@ Source: https://docs.ray.io/en/latest/train/getting-started-pytorch.html
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +31,7 @@ def train_on_ray(job: TrainingJob) -> None:
         TrainingError: If the workers failed more often than `training.max_failures` allows, or for a named reason.
     """
     training = job.training
-    # Ray Train reads these when it is imported, and hands them on to its workers.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_INTERVAL_S))
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(training.start_timeout_s)
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    _set_ray_variables(training.start_timeout_s)
 
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -77,6 +76,7 @@ def train_worker(settings: Mapping[str, Any]) -> None:
 
     from training.loop import train
 
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # each report prints all of its figures on every rank
     run = open_run(settings["store_uri"], settings["run_id"])
     job = open_job(run, settings["arm"], base_digest=settings["base_digest"])
     train(job, lambda figures: ray.train.report(dict(figures)))
@@ -96,6 +96,17 @@ def _fit(trainer: Any, job: TrainingJob) -> None:
             expected=f"at most {job.training.max_failures} restarts (training.max_failures)",
             remedy="see the workers' messages above; the same stage continues from the newest checkpoint",
         ) from error
+
+
+def _set_ray_variables(start_timeout_s: int) -> None:
+    """Set what Ray reads when it is imported and hands on to its workers."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_INTERVAL_S))
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    if "RAY_ADDRESS" not in os.environ and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        # Else the cluster that is started here leaves a token file in the home folder.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _list_worker_variables() -> dict[str, str]:

@@ -111,6 +111,7 @@ def write_model(folder: Path, base: Path, model: PreTrainedModel, whole: dict[st
         The names of the copied files.
     """
     _cast_as_base(whole, read_tensor_layout(base))
+    _tie(whole, model.all_tied_weights_keys)
     folder.mkdir(parents=True)
     model.save_pretrained(folder, state_dict=dict(whole))
     for path in folder.iterdir():
@@ -187,6 +188,14 @@ def _cast_as_base(whole: dict[str, torch.Tensor], layout: TensorLayout) -> None:
                 remedy="train from the unquantised weights",
             )
         whole[name] = tensor.to(_DTYPES[dtype])
+
+
+def _tie(whole: dict[str, torch.Tensor], tied: Mapping[str, str]) -> None:
+    """Let tied tensors share memory again, which gathering undid, so that they are written once."""
+    for name, source in tied.items():
+        if not torch.equal(whole[name], whole[source]):
+            raise IntegrityError(f"{name} is tied to {source}, yet training moved them apart")
+        whole[name] = whole[source]
 
 
 def _check_layout(seen: TensorLayout, expected: TensorLayout, tied: set[str]) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from training.encode import IGNORE_INDEX
 from training.packing import Batch
@@ -23,6 +24,7 @@ from voc.config import TrainingConfig
 from voc.errors import ModelError
 
 ATTENTION = "sdpa"
+transformers_logging.disable_progress_bar()  # a bar that redraws itself is one endless line in a task's log
 
 
 def load_model(folder: Path, training: TrainingConfig, ranks: Ranks) -> PreTrainedModel:
