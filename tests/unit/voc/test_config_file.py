@@ -168,3 +168,20 @@ def test_a_saved_config_that_was_edited_is_refused(night: Night) -> None:
 def test_a_damaged_saved_config_is_a_named_error(data: bytes) -> None:
     with pytest.raises(ConfigError, match="damaged"):
         parse_config(data, "run")
+
+
+class _Anything(dict):
+    """An environment in which every variable is set."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def get(self, name: str, default: str = "") -> str:
+        return default or f"/{name.lower()}"
+
+
+def test_every_shipped_configuration_is_right(repository: Path) -> None:
+    paths = sorted((repository / "configs").glob("*.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        assert load_config(path, environ=_Anything()).name
