@@ -21,6 +21,7 @@ from evaluation.gate import Check, Verdict, check_general_change, check_share, c
 from evaluation.gather import BASE, ITEMS_NAME, RESULTS_NAME
 from evaluation.intervals import bonferroni_confidence
 from evaluation.items import Items, check_pairing, read_items
+from evaluation.report_table import format_decision
 from voc.champion import last_number, read_champion
 from voc.config_file import hash_config
 from voc.errors import ConfigError, ObjectNotFoundError
@@ -190,13 +191,3 @@ def _judge(
         "reasons": [*reasons, *([outdated] if outdated else [])],
         "checks": [check.to_json() for check in checks],
     }
-
-
-def format_decision(decision: dict[str, Any]) -> list[str]:
-    """Return the decision as lines for a terminal or a log."""
-    promoted = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{promoted}"]
-    for candidate in decision["candidates"]:
-        lines.append(f"  {candidate['title']}: {candidate['verdict']}")
-        lines += [f"    - {reason}" for reason in candidate["reasons"]]
-    return lines

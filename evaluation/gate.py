@@ -60,11 +60,12 @@ class Check:
     def reason(self) -> str:
         """Say it in one line."""
         said = {"pass": "holds", "fail": "does not hold", "open": "cannot be told yet"}[self.outcome]
-        detail = f", {self.detail}" if self.detail else ""
-        return (
-            f"{self.name}: {self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}] {self.rule} {self.threshold:+.4f} {said} "
-            f"(n {self.n}{detail})"
+        sign = "" if self.rule == "<=" else "+"  # a share has no sign, a difference always shows it
+        value, low, high, threshold = (
+            format(figure, f"{sign}.4f") for figure in (self.value, self.low, self.high, self.threshold)
         )
+        detail = f", {self.detail}" if self.detail else ""
+        return f"{self.name}: {value} [{low}, {high}] {self.rule} {threshold} {said} (n {self.n}{detail})"
 
     def to_json(self) -> dict[str, Any]:
         """Return fields and reason."""

@@ -45,7 +45,7 @@ def promote(run: Run) -> dict[str, Any]:
     decision = read_decision(run)
     if decision is None:
         raise PromotionError(f"{run.layout.decision} does not exist", remedy="run decide first")
-    earlier = _read_promotion(run)
+    earlier = read_promotion(run)
     if earlier is not None and earlier["outcome"] == "promoted" and earlier["inputs_hash"] == decision["inputs_hash"]:
         return earlier
     if decision["promoted"] is None:
@@ -56,6 +56,15 @@ def promote(run: Run) -> dict[str, Any]:
         number, record = _append(run, decision)
         reason = f"{record.candidate} is champion number {number}"
         return _write(run, decision, "promoted", reason, champion_number=number, model_uri=record.model_uri)
+
+
+def read_promotion(run: Run) -> dict[str, Any] | None:
+    """Return what the promote stage left, or None before it ran."""
+    try:
+        promotion: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.promotion))
+    except ObjectNotFoundError:
+        return None
+    return promotion
 
 
 def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
@@ -89,14 +98,6 @@ def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
         expected=f"champion number {after}, which this run's candidate was compared with, to be the last",
         remedy="start a new run, which compares with the new champion",
     )
-
-
-def _read_promotion(run: Run) -> dict[str, Any] | None:
-    try:
-        promotion: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.promotion))
-    except ObjectNotFoundError:
-        return None
-    return promotion
 
 
 def _write(run: Run, decision: dict[str, Any], outcome: str, reason: str, **more: Any) -> dict[str, Any]:

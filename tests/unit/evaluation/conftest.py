@@ -313,6 +313,12 @@ def _jsonl(rows):
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+@pytest.fixture(scope="session")
+def fake_run_class():
+    """Return the builder itself, for fixtures that outlive one test."""
+    return FakeRun
+
+
 @pytest.fixture
 def make_fake_run(tmp_path):
     """Return a function that builds a run; keyword `a__b=value` sets the config key `a.b`."""

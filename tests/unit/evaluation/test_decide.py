@@ -2,8 +2,9 @@
 
 import pytest
 
-from evaluation.decide import decide, format_decision
+from evaluation.decide import decide
 from evaluation.gather import gather
+from evaluation.report_table import format_decision
 from voc.champion import ChampionRecord, append_champion
 from voc.errors import ConfigError, IntegrityError
 from voc.run import ModelEntry, read_models, write_models

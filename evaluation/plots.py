@@ -1,0 +1,138 @@
+"""The report's pictures as PNG bytes: what fine-tuning gained against what it cost, and how the classes are distributed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from voc.taxonomy import LEVELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 144
+KNOWN, WRITTEN, GOLD, MUTED = "#1f5fa8", "#c4472b", "#c4472b", "#8a8f98"
+MAX_NAMED_CLASSES = 12
+STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw_plots(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw every picture of the report.
+
+    Returns:
+        PNG bytes per file name.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with mpl.rc_context(STYLE):
+        return {
+            "voc_vs_mmlu.png": _to_png(draw_trade_off(report["table"])),
+            "classes.png": _to_png(draw_classes(report["data"]["classes"])),
+        }
+
+
+def _to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw_trade_off(table: Mapping[str, Any]) -> Figure:
+    """Draw VOC F1 against accuracy: per model both protocols, joined, so that the line's length is what the form cost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for row in table["rows"]:
+        x = row["voc_f1"]["value"]
+        axes.plot(
+            [x, x], [row["log_likelihood"]["value"], row["generative_strict"]["value"]], color=MUTED, lw=1, zorder=1
+        )
+        _draw_point(axes, row, "log_likelihood", KNOWN, marker="o", markersize=10, markerfacecolor="white")
+        _draw_point(axes, row, "generative_strict", WRITTEN, marker="s", markersize=5)
+    axes.axhline(table["chance"], color=MUTED, lw=0.8, ls=":")
+    axes.text(1.045, table["chance"], "chance", color=MUTED, ha="right", va="bottom", fontsize=8)
+    axes.axvline(table["lookup_floor"]["f1"], color=MUTED, lw=0.8, ls=":")
+    axes.text(
+        table["lookup_floor"]["f1"], 1.06, "look-up floor ", color=MUTED, ha="right", va="top", rotation=90, fontsize=8
+    )
+    _name_models(axes, table)
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.06, 1.08), xlabel=f"VOC F1 ({table['voc_average']})", ylabel="accuracy")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=2)
+    return figure
+
+
+def _draw_point(axes: Axes, row: Mapping[str, Any], name: str, color: str, **style: Any) -> None:
+    x, y = row["voc_f1"], row[name]
+    label = {"log_likelihood": "log-likelihood (knowledge)", "generative_strict": "generative (knowledge and form)"}[
+        name
+    ]
+    axes.errorbar(
+        x["value"],
+        y["value"],
+        xerr=[[max(x["value"] - x["low"], 0)], [max(x["high"] - x["value"], 0)]],
+        yerr=[[max(y["value"] - y["low"], 0)], [max(y["high"] - y["value"], 0)]],
+        color=color,
+        linestyle="none",
+        elinewidth=1,
+        label=label,
+        zorder=2,
+        **style,
+    )
+
+
+def _name_models(axes: Axes, table: Mapping[str, Any]) -> None:
+    """Write each model's title beside the middle of its line; models at the same place get one line each."""
+    placed: list[tuple[float, float]] = []
+    for row in table["rows"]:
+        x = row["voc_f1"]["value"]
+        y = (row["log_likelihood"]["value"] + row["generative_strict"]["value"]) / 2 - 0.05
+        while any(abs(x - other_x) < 0.3 and abs(y - other_y) < 0.055 for other_x, other_y in placed):
+            y -= 0.055
+        placed.append((x, y))
+        offset, side = (-8, "right") if x > 0.5 else (8, "left")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.annotate(row["title"], (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, bbox=box)
+
+
+def draw_classes(classes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Figure:
+    """Draw each level's labels by training frequency: bars for training, dots for test, as shares of all segments."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 6.0), layout="constrained")
+    for axes, level in zip(figure.subplots(2, 2).flat, LEVELS, strict=True):
+        train, test = classes["train"][level], classes["test"][level]
+        names = sorted({*train, *test}, key=lambda name: (-train.get(name, 0), -test.get(name, 0), name))
+        for counts, draw in ((train, "bar"), (test, "dots")):
+            total = max(sum(counts.values()), 1)
+            shares = [counts.get(name, 0) / total for name in names]
+            if draw == "bar":
+                axes.bar(range(len(names)), shares, color=KNOWN, alpha=0.55, width=0.9, label="train")
+            else:
+                axes.plot(range(len(names)), shares, ".", color=GOLD, markersize=4, label="test")
+        unseen = sum(name not in train for name in names)
+        suffix = f", {unseen} only in test" if unseen else ""
+        axes.set_title(f"{level}: {len(names)} labels{suffix}", loc="left", fontsize=9)
+        axes.set_xticks([])
+        if len(names) <= MAX_NAMED_CLASSES:
+            short = [name.rsplit(" > ", 1)[-1] for name in names]
+            axes.set_xticks(range(len(names)), [_shorten(name) for name in short], rotation=35, ha="right", fontsize=7)
+    first = figure.axes[0]
+    first.legend(frameon=False)
+    figure.supylabel("share of segments", fontsize=9)
+    return figure
+
+
+def _shorten(name: str, limit: int = 18) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"

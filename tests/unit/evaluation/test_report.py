@@ -1,0 +1,219 @@
+"""The report of a whole run: complete, closed in itself, safe to open."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pyarrow.parquet as pq
+import pytest
+
+import evaluation.report_table
+from evaluation.decide import decide
+from evaluation.gather import gather
+from evaluation.promote import promote
+from evaluation.report import write_report
+from evaluation.report_content import build_report
+from evaluation.report_html import format_duration
+from evaluation.report_table import format_columns, format_figure, format_table
+from voc.errors import ObjectNotFoundError
+
+CUSTOMER = "customer-only"
+
+
+def _read(fake_run, name):
+    return fake_run.store.read_bytes(f"{fake_run.layout.report}/{name}")
+
+
+def _reported(fake_run):
+    gather(fake_run.run)
+    decide(fake_run.run)
+    write_report(fake_run.run)
+    return fake_run
+
+
+@pytest.fixture(scope="module")
+def finished_run(fake_run_class, tmp_path_factory):
+    """A reported run that tests only read."""
+    return _reported(fake_run_class(tmp_path_factory.mktemp("finished")))
+
+
+@pytest.fixture
+def reported_run(fake_run):
+    return _reported(fake_run)
+
+
+class _Addresses(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.found += [value for name, value in attrs if name in {"src", "href", "action", "data"}]
+
+
+def _parse(html):
+    parser = _Addresses()
+    parser.feed(html)
+    return parser
+
+
+def test_the_table_holds_the_study_with_floor_and_chance(finished_run):
+    table = json.loads(_read(finished_run, "report.json"))["table"]
+    rows = {row["name"]: row for row in table["rows"]}
+    assert list(rows) == ["base", CUSTOMER, "mix-75-25"]
+    assert rows[CUSTOMER]["voc_f1"]["value"] > 0.9
+    assert rows[CUSTOMER]["below_chance"] == ["generative_strict"]
+    assert rows[CUSTOMER]["schema_leak"]["value"] > 0.8
+    assert rows["mix-75-25"]["verdict"] == "GO"
+    assert (table["chance"], table["num_comments"], table["num_questions"]) == (0.25, 150, 280)
+    assert 0 < table["lookup_floor"]["f1"] < rows[CUSTOMER]["voc_f1"]["value"]
+    assert all(row["voc_f1"]["low"] <= row["voc_f1"]["value"] <= row["voc_f1"]["high"] for row in table["rows"])
+
+
+def test_parquet_has_one_row_per_model_with_intervals(finished_run):
+    rows = pq.read_table(io.BytesIO(_read(finished_run, "report.parquet"))).to_pylist()
+    assert [row["title"] for row in rows] == ["base", "customer only", "75 % customer + 25 % general"]
+    assert rows[1]["voc_f1_low"] <= rows[1]["voc_f1"] <= rows[1]["voc_f1_high"]
+    assert {row["run_id"] for row in rows} == {"night-1"}
+
+
+def test_the_page_asks_for_nothing_from_outside(finished_run):
+    html = _read(finished_run, "index.html").decode()
+    parser = _parse(html)
+    assert parser.found
+    assert all(address.startswith("data:image/png;base64,") for address in parser.found)
+    assert "script" not in parser.tags
+    assert "link" not in parser.tags
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_the_page_has_every_part(finished_run):
+    html = _read(finished_run, "index.html").decode()
+    for text in (
+        "75 % customer + 25 % general may be promoted",
+        "look-up floor",
+        "not_replayed",
+        "Question answered in VOC JSON",
+        "label not in taxonomy 2",
+        "depends on optimizer and learning rate",
+        "do not quote a single seed",
+        "train-mix-75-25",
+        "1 min 01 s",
+        "hierarchical F1",
+        "torso",
+    ):
+        assert text in html, text
+
+
+def test_what_a_model_wrote_is_shown_and_never_run(fake_run):
+    lines = fake_run.read_shard(CUSTOMER, "mmlu_generative", 0)
+    lines[0] |= {"text": '<script>alert("x")</script>', "strict": None, "correct": False, "schema_leak": False}
+    fake_run.write_shard(CUSTOMER, "mmlu_generative", 0, lines)
+    html = _read(_reported(fake_run), "index.html").decode()
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in html
+    assert "script" not in _parse(html).tags
+
+
+def test_a_title_with_markup_or_formula_signs_is_plain_text(make_fake_run):
+    arms = [{"name": CUSTOMER, "title": "<b>$x_$ & co</b>", "sources": [{"name": "customer", "weight": 1}]}]
+    arms.append({**arms[0], "name": "mix-75-25", "title": "mix"})
+    html = _read(_reported(make_fake_run(arms=arms)), "index.html").decode()
+    assert "&lt;b&gt;$x_$ &amp; co&lt;/b&gt;" in html
+    assert "<b>$" not in html
+
+
+def test_pictures_are_png_beside_the_page(finished_run):
+    for name in ("voc_vs_mmlu.png", "classes.png"):
+        assert _read(finished_run, name).startswith(b"\x89PNG\r\n")
+
+
+def test_a_second_report_of_the_same_figures_writes_nothing(reported_run, capsys):
+    path = reported_run.root / reported_run.layout.report / "manifest.json"
+    before = path.stat().st_mtime_ns
+    write_report(reported_run.run)
+    assert path.stat().st_mtime_ns == before
+    assert "written before" in capsys.readouterr().out
+
+
+def test_a_promotion_after_the_report_brings_a_new_report(reported_run):
+    promote(reported_run.run)
+    write_report(reported_run.run)
+    assert "mix-75-25 is champion number 1" in _read(reported_run, "index.html").decode()
+    assert "promotion: promoted" in _read(reported_run, "report.txt").decode()
+
+
+def test_a_report_before_the_decision_says_nothing_about_one(fake_run):
+    gather(fake_run.run)
+    write_report(fake_run.run)
+    assert json.loads(_read(fake_run, "report.json"))["decision"] is None
+    assert "Verdict" not in _read(fake_run, "index.html").decode()
+
+
+def test_a_report_without_results_is_refused(fake_run):
+    with pytest.raises(ObjectNotFoundError, match=r"results\.json does not exist"):
+        write_report(fake_run.run)
+
+
+def test_repeated_test_comments_are_said(fake_run):
+    gather(fake_run.run)
+    key = f"{fake_run.layout.data}/data_report.json"
+    report = json.loads(fake_run.store.read_bytes(key)) | {"test_comments_in_training": 3}
+    fake_run.store.write_bytes(key, json.dumps(report).encode())
+    assert any(
+        note.startswith("3 test comments occur in the training data") for note in build_report(fake_run.run)["notes"]
+    )
+
+
+def test_text_is_aligned_and_names_floor_chance_and_alarm(finished_run):
+    text = _read(finished_run, "report.txt").decode()
+    lines = text.splitlines()
+    assert "VOC F1 (micro)" in lines[2]
+    assert lines[3].startswith("----")
+    assert any(line.startswith("(look-up floor)") for line in lines)
+    assert any(line.startswith("(chance)") for line in lines)
+    assert re.search(r"^customer only .* !", text, re.MULTILINE)
+    assert "! below chance" in text
+    assert "decision: GO: mix-75-25 may be promoted" in text
+    assert max(map(len, lines[:8])) <= 130
+
+
+def test_the_table_can_be_printed_with_the_standard_library_alone(finished_run):
+    script = "import json, runpy, sys; print(runpy.run_path(sys.argv[1])['format_table'](json.load(open(sys.argv[2]))), end='')"
+    path = finished_run.root / finished_run.layout.report
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, evaluation.report_table.__file__, str(path / "report.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == _read(finished_run, "report.txt").decode()
+
+
+def test_format_table_needs_no_slices_no_decision_and_no_timings(fake_run):
+    gather(fake_run.run)
+    report = build_report(fake_run.run) | {"slices": [], "decision": None, "timings": []}
+    text = format_table(report)
+    assert "decision" not in text
+    assert "stage" not in text
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    assert (
+        format_columns([["a", "long head"], ["wide cell", "b"]])
+        == "a          long head\n---------  ---------\nwide cell  b"
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.12345, "0.123")])
+def test_a_figure_that_does_not_exist_is_a_dash(value, text):
+    assert format_figure(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (185, "3 min 05 s"), (3720, "1 h 02 min")])
+def test_durations_read_well(seconds, text):
+    assert format_duration(seconds) == text
