@@ -6,11 +6,12 @@ Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
+from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -91,17 +92,22 @@ def read_model(folder: Path) -> PreTrainedModel:
 
 
 def _read_weights(folder: Path) -> PreTrainedModel:
+    remedy = "check the folder: a shard may be missing or cut short"
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=ATTENTION
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the weights of {folder} cannot be loaded: {error}", remedy=remedy) from error
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing:
         raise ModelError(
-            f"the weights of {folder} cannot be loaded: {error}",
-            expected="complete safetensors that fit config.json",
-            remedy="check model.base",
-        ) from error
-    return model
+            f"the weights of {folder} lack {len(missing)} tensors of the architecture: {', '.join(missing[:3])}",
+            expected="every tensor: transformers fills the others with random numbers",
+            remedy=remedy,
+        )
+    return cast("PreTrainedModel", model)
 
 
 def _allocate(folder: Path) -> PreTrainedModel:

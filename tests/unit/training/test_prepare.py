@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_run import make_voc_row, write_lines
+from training.data import load_encoded
+from training.prepare import prepare
+from voc.champion import ChampionRecord, append_champion
+from voc.errors import DataError, MixtureError
+from voc.manifest import read_manifest
+from voc.mixture import parse_mixture
+from voc.run import Run, read_models
+
+MakeRun = Callable[..., Run]
+
+
+def read_json(run: Run, key: str) -> dict[str, Any]:
+    return json.loads(run.store.read_bytes(key))
+
+
+def read_lines(run: Run, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.store.read_bytes(f"{run.layout.data}/{name}").splitlines()]
+
+
+def test_it_writes_the_accepted_rows_their_tokens_and_a_report(make_run: MakeRun) -> None:
+    run = make_run()
+    prepare(run)
+    names = {entry.path for entry in read_manifest(run.store, run.layout.data).files}
+    assert names == {
+        *("taxonomy.csv", "test.jsonl", "quarantine.jsonl", "data_report.json"),
+        *("customer.jsonl", "customer.npz", "general.jsonl", "general.npz"),
+    }
+    assert len(read_lines(run, "test.jsonl")) == 10
+    encoded = load_encoded(run.store.read_bytes(f"{run.layout.data}/customer.npz"))
+    report = read_json(run, f"{run.layout.data}/data_report.json")
+    assert len(encoded) == len(read_lines(run, "customer.jsonl")) == report["files"]["customer"]["rows"] == 40
+    assert report["files"]["customer"]["learned_tokens"] == int(encoded.num_targets.sum())
+    assert report["files"]["general"]["categories"] == {"chat": 6, "general": 6}
+    assert report["classes"]["train"]["path"] == {
+        "laptop > battery > life > short": 20,
+        "laptop > screen > light > bright": 20,
+    }
+    assert report["classes"]["test"]["L1"] == {"laptop": 10}
+
+
+def test_every_arm_draws_the_same_number_of_samples(make_run: MakeRun) -> None:
+    run = make_run()
+    prepare(run)
+    plans = {arm: parse_mixture(read_json(run, run.layout.mixture(arm))) for arm in ("customer", "mixed")}
+    assert [(s.name, s.num_samples) for s in plans["customer"].shares] == [("customer", 32)]
+    assert [(s.name, s.num_samples) for s in plans["mixed"].shares] == [("customer", 24), ("general", 8)]
+
+
+def test_weights_may_count_tokens(make_run: MakeRun) -> None:
+    sources = [{"name": "customer", "weight": 75}, {"name": "general", "weight": 25}]
+    run = make_run(arms=[{"name": "mixed", "title": "m", "unit": "tokens", "sources": sources}])
+    prepare(run)
+    customer, general = read_json(run, run.layout.mixture("mixed"))["sources"]
+    assert customer["num_samples"] + general["num_samples"] == 32
+    assert general["num_samples"] > 16
+    assert customer["num_tokens"] == customer["drawn_tokens"]
+    assert customer["drawn_tokens_ratio"] == pytest.approx(0.75, abs=0.05)
+
+
+def test_references_come_first_and_candidates_have_no_digest_yet(make_run: MakeRun, tiny_base: Path) -> None:
+    run = make_run(extra_models=[{"name": "other", "title": "other", "uri": str(tiny_base)}])
+    append_champion(run.store, ChampionRecord("file:///m", "d" * 64, "r", "a", "better", "now"), after=0)
+    prepare(run)
+    models = read_models(run)
+    assert [(m.name, m.role) for m in models] == [
+        ("base", "reference"),
+        ("champion", "reference"),
+        ("customer", "candidate"),
+        ("mixed", "candidate"),
+        ("other", "candidate"),
+    ]
+    assert models[2].uri == f"{run.store.uri}/{run.layout.export('customer')}"
+    assert models[2].digest is None
+    assert models[4].digest == models[0].digest
+
+
+def test_a_champion_that_is_the_base_is_not_measured_twice(make_run: MakeRun) -> None:
+    run = make_run()
+    prepare(run)
+    digest = read_models(run)[0].digest
+    append_champion(run.store, ChampionRecord("file:///m", str(digest), "r", "a", "b", "now"), after=0)
+    run.store.delete_prefix(run.layout.data)
+    prepare(run)
+    assert "champion" not in [m.name for m in read_models(run)]
+
+
+def test_the_same_inputs_are_not_prepared_twice_and_others_are(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = make_run()
+    prepare(run)
+    before = read_manifest(run.store, run.layout.data)
+    capsys.readouterr()
+    prepare(run)
+    assert "prepared already" in capsys.readouterr().out
+    write_lines(tmp_path / "run" / "train.jsonl", [make_voc_row(n) for n in range(7)])
+    prepare(run)
+    assert read_manifest(run.store, run.layout.data).digest != before.digest
+    assert len(read_lines(run, "customer.jsonl")) == 7
+
+
+def test_refused_rows_are_in_the_quarantine_with_file_line_and_reason(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    rows = [make_voc_row(n) for n in range(20)]
+    rows[3] = make_voc_row(3, words=400)
+    path = write_lines(tmp_path / "run" / "train.jsonl", rows)
+    path.write_text(path.read_text() + "{broken\n")
+    data = make_run("other").config.data.model_dump(mode="json") | {"max_quarantine_ratio": 0.2}
+    data["sources"][0]["uri"] = str(path)
+    run = make_run(data=data)
+    prepare(run)
+    refused = read_lines(run, "quarantine.jsonl")
+    assert [(r["file"], r["line"], r["reason"]) for r in refused] == [
+        (str(path), 4, "too_long"),
+        (str(path), 21, "malformed_json"),
+    ]
+    assert json.loads(refused[0]["raw"])["id"] == "c3"
+    report = read_json(run, f"{run.layout.data}/data_report.json")
+    assert report["files"]["customer"]["refused"] == {"malformed_json": 1, "too_long": 1}
+
+
+def test_too_many_long_rows_fail_and_leave_nothing(make_run: MakeRun) -> None:
+    training = {"max_seq_len": 64}
+    run = make_run(training=training)
+    with pytest.raises(DataError, match=r"40 of 40 rows are refused \(too_long 40\)"):
+        prepare(run)
+    assert [key for key in run.store.list_keys("runs") if "config.json" not in key] == []
+
+
+def test_an_empty_source_is_a_named_error(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "general.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"general\.jsonl is empty"):
+        prepare(make_run())
+
+
+def test_a_mixture_that_cannot_be_drawn_leaves_no_data_directory(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+
+    def fail(*_: object, **__: object) -> None:
+        raise MixtureError("no")
+
+    monkeypatch.setattr("training.prepare.plan_mixture", fail)
+    with pytest.raises(MixtureError):
+        prepare(run)
+    assert read_manifest(run.store, run.layout.data) is None
+
+
+def test_test_comments_in_the_training_data_are_counted(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write_lines(tmp_path / "run" / "test.jsonl", [make_voc_row(1, 1), make_voc_row(500)])
+    run = make_run()
+    prepare(run)
+    assert read_json(run, f"{run.layout.data}/data_report.json")["test_comments_in_training"] == 1
