@@ -7,7 +7,6 @@ CONFIG ?= configs/demo.yaml
 AIRFLOW_PYTHON = $(shell docker/make-env.sh airflow)
 RAY_PYTHON = $(shell docker/make-env.sh ray)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins:$(CURDIR)/dags
-export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE ?= 1
 
 SOURCES := voc training evaluation demo dags plugins tests benchmarks

@@ -116,7 +116,7 @@ def test_no_secret_is_in_what_the_run_wrote(night: tuple[str, Path], run_root: P
 
 def test_no_process_survives_the_night(night: tuple[str, Path]) -> None:
     assert not (night[1] / "twin.json").exists()
-    assert [pid for pid in find_marked_by_home(night[1])] == []
+    assert find_marked_by_home(night[1]) == []
 
 
 def find_marked_by_home(home: Path) -> list[int]:
