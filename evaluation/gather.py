@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def measure_model(
         answers.general_answers(), base.general_answers(), num_resamples=resamples, confidence=confidence, seed=seed
     )
     prompt = {"variant": config.prompt.variant, "hash": next(iter(questions.expected[VOC].values()))}
+    reasons = dict(sorted(Counter(line["finish_reason"] for line in answers.lines[VOC]).items()))
     entry = answers.entry
     return {
         "format": RESULTS_FORMAT,
@@ -148,7 +150,7 @@ def measure_model(
             suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
             for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)
         },
-        "voc": {**voc, "prompt": prompt, "lookup_floor": floor, "usage": sum_usage(answers)},
+        "voc": {**voc, "prompt": prompt, "lookup_floor": floor, "usage": sum_usage(answers), "finish_reasons": reasons},
         "general": {**general, "against_base": against_base},
         "examples": pick_examples(answers, questions),
     }

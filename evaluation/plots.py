@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voc.taxonomy import LEVELS
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 144
-KNOWN, WRITTEN, GOLD, MUTED = "#1f5fa8", "#c4472b", "#c4472b", "#8a8f98"
-MAX_NAMED_CLASSES = 12
+KNOWN, WRITTEN, MUTED = "#1f5fa8", "#c4472b", "#8a8f98"
+MAX_NAMED_CLASSES, MAX_BARS = 12, 80
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
@@ -103,35 +103,54 @@ def _name_models(axes: Axes, table: Mapping[str, Any]) -> None:
         placed.append((x, y))
         offset, side = (-8, "right") if x > 0.5 else (8, "left")
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        axes.annotate(row["title"], (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, bbox=box)
+        axes.annotate(
+            row["title"], (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, bbox=box, parse_math=False
+        )
 
 
 def draw_classes(classes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Figure:
-    """Draw each level's labels by training frequency: bars for training, dots for test, as shares of all segments."""
+    """Draw each level's labels by training frequency: filled for training, dots for test, as shares of all segments.
+
+    More labels than can be told apart are drawn against their rank, both axes logarithmic, so that the tail can be seen.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.4, 6.0), layout="constrained")
     for axes, level in zip(figure.subplots(2, 2).flat, LEVELS, strict=True):
         train, test = classes["train"][level], classes["test"][level]
         names = sorted({*train, *test}, key=lambda name: (-train.get(name, 0), -test.get(name, 0), name))
-        for counts, draw in ((train, "bar"), (test, "dots")):
-            total = max(sum(counts.values()), 1)
-            shares = [counts.get(name, 0) / total for name in names]
-            if draw == "bar":
-                axes.bar(range(len(names)), shares, color=KNOWN, alpha=0.55, width=0.9, label="train")
-            else:
-                axes.plot(range(len(names)), shares, ".", color=GOLD, markersize=4, label="test")
+        _draw_level(axes, names, _to_shares(train, names), _to_shares(test, names))
         unseen = sum(name not in train for name in names)
         suffix = f", {unseen} only in test" if unseen else ""
         axes.set_title(f"{level}: {len(names)} labels{suffix}", loc="left", fontsize=9)
-        axes.set_xticks([])
-        if len(names) <= MAX_NAMED_CLASSES:
-            short = [name.rsplit(" > ", 1)[-1] for name in names]
-            axes.set_xticks(range(len(names)), [_shorten(name) for name in short], rotation=35, ha="right", fontsize=7)
-    first = figure.axes[0]
-    first.legend(frameon=False)
+    figure.axes[0].legend(frameon=False)
     figure.supylabel("share of segments", fontsize=9)
     return figure
+
+
+def _to_shares(counts: Mapping[str, int], names: Sequence[str]) -> list[float]:
+    total = max(sum(counts.values()), 1)
+    return [counts.get(name, 0) / total for name in names]
+
+
+def _draw_level(axes: Axes, names: Sequence[str], train: Sequence[float], test: Sequence[float]) -> None:
+    ranks = range(1, len(names) + 1)
+    if len(names) <= MAX_BARS:
+        axes.bar(ranks, train, color=KNOWN, alpha=0.55, width=0.9, label="train")
+        axes.plot(ranks, test, ".", color=WRITTEN, markersize=4, label="test")
+        axes.set_xticks([])
+    else:
+        axes.set(xscale="log", yscale="log", xlabel="rank in training")
+        axes.stairs(
+            train, [rank - 0.5 for rank in range(1, len(names) + 2)], fill=True, color=KNOWN, alpha=0.55, label="train"
+        )
+        seen = [(rank, share) for rank, share in zip(ranks, test, strict=True) if share]
+        axes.plot(
+            [rank for rank, _ in seen], [share for _, share in seen], ".", color=WRITTEN, markersize=3, label="test"
+        )
+    if len(names) <= MAX_NAMED_CLASSES:
+        short = [_shorten(name.rsplit(" > ", 1)[-1]) for name in names]
+        axes.set_xticks(ranks, short, rotation=35, ha="right", fontsize=7, parse_math=False)
 
 
 def _shorten(name: str, limit: int = 18) -> str:

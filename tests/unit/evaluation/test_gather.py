@@ -35,6 +35,7 @@ def test_results_show_a_collapse_in_writing_that_log_likelihood_does_not_see(fak
         "mmlu_generative": "280 / 280",
     }
     assert customer["voc"]["usage"] == {"prompt_tokens": 6000, "completion_tokens": 4500, "wall_s": 2.5}
+    assert customer["voc"]["finish_reasons"] == {"stop": 150}
     assert 0 < customer["voc"]["lookup_floor"]["micro"]["f1"] < 1
 
 

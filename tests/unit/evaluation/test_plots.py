@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.plots import draw_classes, draw_plots, draw_trade_off
+from evaluation.plots import MAX_BARS, draw_classes, draw_plots, draw_trade_off
 from voc.taxonomy import LEVELS
 
 
@@ -49,6 +49,12 @@ def test_classes_are_named_while_there_are_few_and_new_ones_are_said(num, named)
     axes = draw_classes(_classes(num)).axes[0]
     assert axes.get_title(loc="left") == f"L1: {num + 1} labels, 1 only in test"
     assert bool(axes.get_xticklabels()) == named
+
+
+def test_more_labels_than_can_be_told_apart_are_shown_by_rank_on_logarithmic_axes():
+    few, many = (draw_classes(_classes(num)).axes[0] for num in (MAX_BARS - 1, MAX_BARS))
+    assert (few.get_yscale(), many.get_yscale(), many.get_xscale()) == ("linear", "log", "log")
+    assert [text.get_text() for text in many.get_legend().get_texts()] == ["train", "test"]
 
 
 def test_plots_are_png_and_the_same_for_the_same_figures():
