@@ -90,4 +90,11 @@ class AirflowApi:
         content = self._call("GET", path, params={"map_index": instance["map_index"]})["content"]
         if isinstance(content, str):
             return content.splitlines()
-        return [entry["event"] if isinstance(entry, dict) else str(entry) for entry in content]
+        return [line for entry in content for line in _log_entry_lines(entry)]
+
+
+def _log_entry_lines(entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return str(entry).splitlines()
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or []]
+    return [line for text in (entry["event"], *errors) for line in text.splitlines()]

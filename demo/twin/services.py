@@ -110,22 +110,18 @@ class Twin:
         )
         (self.home / "twin.json").write_text(json.dumps(asdict(self.address)))
         try:
-            ray = start_process("ray", self._ray_command(), self._ray_environ(), self.logs, detached=self.detached)
+            processes = {
+                "ray": start_process("ray", self._ray_command(), self._ray_environ(), self.logs, detached=self.detached)
+            }
             environ = self._airflow_environ(airflow_port)
             self._migrate(environ)
-            components = {
-                name: start_process(
-                    f"airflow-{name}",
-                    [str(self.airflow_python), "-m", "airflow", name],
-                    environ,
-                    self.logs,
-                    detached=self.detached,
-                )
-                for name in AIRFLOW_COMPONENTS
-            }
             headers = {"Authorization": f"Bearer {self.ray_token}"}
-            _wait_until_healthy(self, {"ray": ray}, f"{self.address.ray_url}/api/version", headers)
-            processes = {f"airflow-{name}": process for name, process in components.items()}
+            _wait_until_healthy(self, processes, f"{self.address.ray_url}/api/version", headers)
+            for name in AIRFLOW_COMPONENTS:
+                command = [str(self.airflow_python), "-m", "airflow", name]
+                processes[f"airflow-{name}"] = start_process(
+                    f"airflow-{name}", command, environ, self.logs, detached=self.detached
+                )
             _wait_until_healthy(self, processes, f"{self.address.airflow_url}/api/v2/version", {})
         except BaseException:
             self.stop()
