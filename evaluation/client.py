@@ -31,7 +31,11 @@ _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MAX_SHOWN = 300
 
 
-class PromptTooLongError(EndpointError):
+class RequestRefusedError(EndpointError):
+    """The server understood the request and does not want it (400 or 422)."""
+
+
+class PromptTooLongError(RequestRefusedError):
     """One prompt does not fit the model's context; the others may."""
 
 
@@ -105,17 +109,24 @@ class EndpointClient:
             await self._session.close()
 
     async def chat(
-        self, messages: Sequence[Message], *, max_tokens: int, response_format: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        response_format: Mapping[str, Any] | None = None,
+        keep_last_tokens: int | None = None,
     ) -> Completion:
-        """Ask for one greedy answer to a chat.
+        """Ask for one greedy answer to a chat; with `keep_last_tokens`, to the end of a chat that is too long.
 
         Raises:
             PromptTooLongError: If the chat does not fit the context.
             EndpointError: As `post`; also if the answer is not of the shape that the protocol promises.
         """
-        body = {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+        body: dict[str, Any] = {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
         if response_format is not None:
             body["response_format"] = response_format
+        if keep_last_tokens is not None:
+            body["truncate_prompt_tokens"] = keep_last_tokens
         answer = await self.post("/chat/completions", body)
         try:
             choice, usage = answer["choices"][0], answer["usage"]
@@ -192,7 +203,8 @@ class EndpointClient:
                 f"{self.endpoint.url} refuses the key ({status})",
                 remedy=f"set the same {KEY_VARIABLE} for the server and its clients",
             )
-        raise EndpointError(
+        refused = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
+        raise (RequestRefusedError if refused else EndpointError)(
             f"{self.endpoint.url} answered {status}: {shown}",
             expected=f"200 from a server of {self.endpoint.model!r}",
             remedy="look at the serve job's log",

@@ -81,6 +81,22 @@ def find_endpoint(run: Run, model: str) -> Endpoint:
     return endpoint
 
 
+def find_served_model(run: Run, model: str, digest: str) -> Endpoint:
+    """Return a model's endpoint.
+
+    Raises:
+        EndpointError: If it is not served, or the server was started from other weights than the run's.
+    """
+    endpoint = find_endpoint(run, model)
+    if endpoint.model_digest != digest:
+        raise EndpointError(
+            f"{endpoint.url} serves {model} with the digest {endpoint.model_digest}",
+            expected=digest,
+            remedy="the model was made again after the server started: run serve again",
+        )
+    return endpoint
+
+
 def write_endpoint(run: Run, model: str, endpoint: Endpoint) -> None:
     """Tell everybody where the model is served."""
     run.store.write_bytes(run.layout.endpoint(model), json.dumps(asdict(endpoint), indent=1).encode())

@@ -101,7 +101,9 @@ def _parse_items(rows: Sequence[Mapping[str, Any]], origin: str) -> list[MmluIte
         raise DataError(f"{origin} has no rows", expected="multiple-choice questions")
     missing = [name for name in COLUMNS if name not in rows[0]]
     if missing:
-        raise DataError(f"{origin} lacks the columns {', '.join(missing)}", expected=f"the columns {', '.join(COLUMNS)}")
+        raise DataError(
+            f"{origin} lacks the columns {', '.join(missing)}", expected=f"the columns {', '.join(COLUMNS)}"
+        )
     return [_parse_item(index, row, origin) for index, row in enumerate(rows)]
 
 

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
-from evaluation.endpoint import Endpoint, find_endpoint, read_key
+from evaluation.endpoint import Endpoint, find_served_model, read_key
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from evaluation.voc_schema import build_response_format
-from voc.errors import EndpointError, IntegrityError
+from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
 from voc.model_folder import digest_model
 from voc.progress import Progress
@@ -108,22 +108,6 @@ def describe_inputs(run: Run, model: str, shard: Shard, taxonomy: Taxonomy, data
         "limit": suite.limit,
         "shard": [shard.number, shard.count],
     }
-
-
-def find_served_model(run: Run, model: str, digest: str) -> Endpoint:
-    """Return a model's endpoint.
-
-    Raises:
-        EndpointError: If it is not served, or the server was started from other weights than the run's.
-    """
-    endpoint = find_endpoint(run, model)
-    if endpoint.model_digest != digest:
-        raise EndpointError(
-            f"{endpoint.url} serves {model} with the digest {endpoint.model_digest}",
-            expected=digest,
-            remedy="the model was made again after the server started: run serve again",
-        )
-    return endpoint
 
 
 def summarise(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
