@@ -60,7 +60,7 @@ def check_coverage(problems: Sequence[str]) -> None:
     """
     if problems:
         raise CoverageError(
-            "the evaluation is not complete:\n  - " + "\n  - ".join(problems) + "\n",
+            "the evaluation is not complete:\n  - " + "\n  - ".join(problems),
             expected="every expected item exactly once, asked with this run's prompt",
             remedy="run the named suites' shards again; a shard that is finished is not asked again",
         )

@@ -150,10 +150,17 @@ def measure_model(
             suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
             for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)
         },
+        "cut_prompts": count_cut_prompts(answers),
         "voc": {**voc, "prompt": prompt, "lookup_floor": floor, "usage": sum_usage(answers), "finish_reasons": reasons},
         "general": {**general, "against_base": against_base},
         "examples": pick_examples(answers, questions),
     }
+
+
+def count_cut_prompts(answers: ModelAnswers) -> dict[str, int]:
+    """Return, per suite, how many prompts did not fit the model's context (VOC: not asked; questions: cut at the front)."""
+    names = ("prompts_too_long", "truncated_prompts")
+    return {suite: sum(int(m.facts.get(n, 0)) for m in found for n in names) for suite, found in answers.shards.items()}
 
 
 def sum_usage(answers: ModelAnswers) -> dict[str, float]:

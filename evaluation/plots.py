@@ -16,7 +16,6 @@ DOTS_PER_INCH = 144
 KNOWN, WRITTEN, MUTED = "#1f5fa8", "#c4472b", "#8a8f98"
 MAX_NAMED_CLASSES, MAX_BARS = 12, 80
 STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,

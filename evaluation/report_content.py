@@ -180,6 +180,10 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
         notes.append(
             f"{repeated} test comments occur in the training data word for word: VOC figures are too good by them."
         )
+    cut = {r["model"]["title"]: sum(r["cut_prompts"].values()) for r in results.values()}
+    if any(cut.values()):
+        shown = ", ".join(f"{title} {count}" for title, count in cut.items() if count)
+        notes.append(f"Prompts that did not fit the model's context (serving.max_model_len): {shown}.")
     below = [r["model"]["title"] for r in results.values() if r["general"]["generative_strict"]["below_chance"]]
     if below:
         notes.append(

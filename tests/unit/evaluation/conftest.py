@@ -217,12 +217,12 @@ class FakeRun:
     def shard(self, name, suite, shard):
         return self.layout.shard(name, suite, shard, NUM_SHARDS)
 
-    def write_shard(self, name, suite, shard, lines, inputs=None):
+    def write_shard(self, name, suite, shard, lines, inputs=None, **facts):
         self.commit(
             self.shard(name, suite, shard),
             {SUITES[suite]: _jsonl(lines)},
             inputs=inputs or {"model_digest": self.model_digest(name)},
-            facts={"items": len(lines), "wall_s": 2.5},
+            facts={"items": len(lines), "wall_s": 2.5, **facts},
         )
 
     def read_shard(self, name, suite, shard):

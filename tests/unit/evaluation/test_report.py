@@ -159,6 +159,14 @@ def test_a_report_without_results_is_refused(fake_run):
         write_report(fake_run.run)
 
 
+def test_prompts_that_did_not_fit_are_said(fake_run):
+    for suite, fact in (("voc", "prompts_too_long"), ("mmlu_log_likelihood", "truncated_prompts")):
+        fake_run.write_shard(CUSTOMER, suite, 0, fake_run.read_shard(CUSTOMER, suite, 0), **{fact: 2})
+    gather(fake_run.run)
+    notes = build_report(fake_run.run)["notes"]
+    assert "Prompts that did not fit the model's context (serving.max_model_len): customer only 4." in notes
+
+
 def test_repeated_test_comments_are_said(fake_run):
     gather(fake_run.run)
     key = f"{fake_run.layout.data}/data_report.json"
