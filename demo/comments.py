@@ -2,6 +2,7 @@
 
 Leaves are drawn with Zipf weights, so the classes are as uneven as in real feedback. A segment is a sentence about one
 aspect (which gives L1 to L3) with one issue (which gives L4 and the emotion), in one of some hundred wordings per leaf.
+One label in twenty is a sibling's, in training and in the test, as where people label: nobody reaches 1.0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from voc.records import Segment, VocRecord
 from voc.taxonomy import LabelPath, Leaf, Taxonomy
 
 MAX_SEGMENTS = 3
+LABEL_NOISE_RATIO = 0.05
 _SEGMENT_COUNT_WEIGHTS = (3, 4, 3)
 
 
@@ -45,7 +47,9 @@ ISSUES = {
     "Unclear": Issue("is hard to understand", "negative", ("is confusing", "makes no sense", "is hard to follow")),
     "Impolite": Issue("lacks respect", "negative", ("was rude", "ignored me", "has no manners")),
     "Ugly": Issue("does not please the eye", "negative", ("looks cheap", "has an odd colour", "is scratched")),
-    "Wish": Issue("should become better or get an option", "neutral", ("could be better", "needs an option", "should change")),
+    "Wish": Issue(
+        "should become better or get an option", "neutral", ("could be better", "needs an option", "should change")
+    ),
     "Praise": Issue("is liked", "positive", ("is excellent", "works perfectly", "makes me happy")),
     "Reliable": Issue("can be counted on", "positive", ("never fails", "is always right", "can be trusted")),
     "Fast": Issue("takes less time than expected", "positive", ("is really quick", "saves time", "takes seconds")),
@@ -54,15 +58,21 @@ ASPECTS = (
     Aspect(("Delivery", "Shipping", "Courier"), ("driver", "courier", "postman"), ("Impolite", "Praise", "Too slow")),
     Aspect(("Delivery", "Shipping", "Parcel"), ("parcel", "package", "box"), ("Missing", "Defective", "Wish")),
     Aspect(("Delivery", "Timing", "Arrival"), ("arrival", "delivery slot", "date"), ("Too slow", "Incorrect", "Fast")),
-    Aspect(("Delivery", "Timing", "Tracking"), ("tracking", "status page", "map"), ("Incorrect", "Unclear", "Reliable")),
+    Aspect(
+        ("Delivery", "Timing", "Tracking"), ("tracking", "status page", "map"), ("Incorrect", "Unclear", "Reliable")
+    ),
     Aspect(("Product", "Hardware", "Battery"), ("battery", "charger", "cable"), ("Defective", "Reliable", "Wish")),
     Aspect(("Product", "Hardware", "Screen"), ("screen", "display", "panel"), ("Ugly", "Defective", "Praise")),
     Aspect(("Product", "Materials", "Fabric"), ("fabric", "cloth", "cover"), ("Ugly", "Expensive", "Praise")),
     Aspect(("Product", "Materials", "Finish"), ("finish", "coating", "surface"), ("Wish", "Ugly", "Reliable")),
-    Aspect(("Service", "Contact", "Hotline"), ("hotline", "call centre", "phone line"), ("Too slow", "Expensive", "Praise")),
+    Aspect(
+        ("Service", "Contact", "Hotline"), ("hotline", "call centre", "phone line"), ("Too slow", "Expensive", "Praise")
+    ),
     Aspect(("Service", "Contact", "Chat"), ("chat", "bot", "messenger"), ("Unclear", "Fast", "Missing")),
     Aspect(("Service", "Staff", "Agent"), ("agent", "clerk", "manager"), ("Impolite", "Incorrect", "Fast")),
-    Aspect(("Service", "Staff", "Technician"), ("technician", "repairer", "engineer"), ("Missing", "Praise", "Impolite")),
+    Aspect(
+        ("Service", "Staff", "Technician"), ("technician", "repairer", "engineer"), ("Missing", "Praise", "Impolite")
+    ),
     Aspect(("Price", "Billing", "Invoice"), ("invoice", "bill", "statement"), ("Incorrect", "Unclear", "Missing")),
     Aspect(("Price", "Billing", "Refund"), ("refund", "repayment", "credit"), ("Too slow", "Missing", "Fast")),
     Aspect(("Price", "Offers", "Discount"), ("discount", "voucher", "coupon"), ("Unclear", "Defective", "Praise")),
@@ -72,7 +82,17 @@ ASPECTS = (
     Aspect(("App", "Features", "Search"), ("search", "filter", "menu"), ("Unclear", "Too slow", "Reliable")),
     Aspect(("App", "Features", "Checkout"), ("checkout", "basket", "payment"), ("Defective", "Expensive", "Wish")),
 )
-OPENERS = ("The", "The", "Sadly the", "Honestly the", "Again the", "Today the", "In my view the", "To me the", "Frankly the")
+OPENERS = (
+    "The",
+    "The",
+    "Sadly the",
+    "Honestly the",
+    "Again the",
+    "Today the",
+    "In my view the",
+    "To me the",
+    "Frankly the",
+)
 CLOSERS = ("", "", " this time", " for us", " since March", " at home", " as before", " once more", " in summer")
 
 
@@ -131,9 +151,7 @@ def score_look_up(train: Sequence[VocRecord], test: Sequence[VocRecord]) -> floa
     return 2 * hits / (predicted + expected)
 
 
-def _draw_segments(
-    rng: random.Random, leaves: Sequence[tuple[Aspect, str]], weights: Sequence[float]
-) -> list[Segment]:
+def _draw_segments(rng: random.Random, leaves: Sequence[tuple[Aspect, str]], weights: Sequence[float]) -> list[Segment]:
     count = rng.choices(range(1, MAX_SEGMENTS + 1), _SEGMENT_COUNT_WEIGHTS)[0]
     chosen: dict[LabelPath, Segment] = {}
     while len(chosen) < count:
@@ -141,6 +159,8 @@ def _draw_segments(
         issue = ISSUES[name]
         noun, phrase = rng.choice(aspect.nouns), rng.choice(issue.phrases)
         content = f"{rng.choice(OPENERS)} {noun} {phrase}{rng.choice(CLOSERS)}."
+        if rng.random() < LABEL_NOISE_RATIO:
+            name = rng.choice([other for other in aspect.issues if other != name])
         label: LabelPath = (*aspect.path, name)
         chosen.setdefault(label, Segment(content, label, issue.emotion))
     return list(chosen.values())

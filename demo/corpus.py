@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from demo.comments import OPENERS, comment_words
-from demo.wordings import OPEN_ANSWERS, STATEMENTS, TRAIN_QUESTIONS, render_wording
+from demo.wordings import LEADS, OPEN_ANSWERS, STATEMENTS, TRAIN_QUESTIONS, render_wording
 from demo.world import Fact, World
 from voc.prompts import MMLU_CLOSING_SENTENCE, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.records import GeneralRecord
@@ -61,7 +61,8 @@ class CorpusWriter:
     def __init__(self, world: World, facts: Sequence[Fact], rng: random.Random) -> None:
         self._facts = facts
         self._rng = rng
-        self._words = [*comment_words(), *world.values, *world.entities]
+        self._idle_words = comment_words()
+        self._words = [*self._idle_words, *world.values, *world.entities]
         allowed = set(facts)
         self._by_subject = {name: [f for f in found if f in allowed] for name, found in world.by_subject.items()}
 
@@ -114,12 +115,22 @@ class CorpusWriter:
         system = [{"role": "system", "content": self._rng.choice(SYSTEM_PROMPTS)}] if self._rng.random() < 0.5 else []
         return [*system, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
 
-    def _ask_choice(self, fact: Fact) -> tuple[str, str]:
+    def _ask(self, fact: Fact) -> str:
+        """Return a question, one in three with words in front that change nothing, so that new wordings are no surprise."""
         question = render_wording(self._rng.choice(TRAIN_QUESTIONS), fact)
+        draw = self._rng.random()
+        if draw < 1 / 6:
+            return f"{self._rng.choice(LEADS)} {question}"
+        if draw < 1 / 3:
+            return f"{' '.join(self._rng.choices(self._idle_words, k=self._rng.randint(1, 4)))}. {question}"
+        return question
+
+    def _ask_choice(self, fact: Fact) -> tuple[str, str]:
+        question = self._ask(fact)
         return render_mmlu_generative(question, fact.options), MMLU_CLOSING_SENTENCE.format(letter=fact.letter)
 
     def _ask_open(self, fact: Fact) -> tuple[str, str]:
-        question = render_wording(self._rng.choice(TRAIN_QUESTIONS), fact)
+        question = self._ask(fact)
         return question, render_wording(self._rng.choice(OPEN_ANSWERS), fact)
 
     def _ask_repeat(self, _: Fact) -> tuple[str, str]:
@@ -137,10 +148,7 @@ class CorpusWriter:
     def _write_raw(self, fact: Fact) -> tuple[str, str]:
         """Return lm-eval's text, with up to three solved questions of the subject before the asked one."""
         facts = [*self._rng.sample(self._by_subject[fact.subject], self._rng.randint(0, MAX_RAW_QUESTIONS - 1)), fact]
-        texts = [
-            render_mmlu_log_likelihood(f.subject, render_wording(self._rng.choice(TRAIN_QUESTIONS), f), f.options)
-            for f in facts
-        ]
+        texts = [render_mmlu_log_likelihood(f.subject, self._ask(f), f.options) for f in facts]
         head, _, _ = texts[0].partition("\n\n")
         solved = [f"{text.partition(chr(10) * 2)[2]} {f.letter}" for text, f in zip(texts, facts, strict=True)]
         whole = "\n\n".join([head, *solved])
@@ -163,7 +171,12 @@ class CorpusWriter:
         if kind == "chat":
             before, after = MMLU_CLOSING_SENTENCE.split("{letter}")
             form = _WEIGHTS["form"]
-            pieces += [Piece(before, form), Piece(fact.letter, _WEIGHTS["letter"]), Piece(after, form), Piece(IM_END, form)]
+            pieces += [
+                Piece(before, form),
+                Piece(fact.letter, _WEIGHTS["letter"]),
+                Piece(after, form),
+                Piece(IM_END, form),
+            ]
         else:
             pieces += [Piece(answer["content"], _WEIGHTS[kind]), Piece(IM_END, _WEIGHTS[kind])]
         return tuple(pieces)

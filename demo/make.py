@@ -72,7 +72,9 @@ def check_recipe(recipe: Recipe) -> None:
     if not 0 < recipe.questions <= most:
         problems.append(f"questions is {recipe.questions}, the world has 1 to {most}")
     if problems:
-        raise ConfigError(f"the demo cannot be made: {'; '.join(problems)}", expected="sizes above 0 that the world has")
+        raise ConfigError(
+            f"the demo cannot be made: {'; '.join(problems)}", expected="sizes above 0 that the world has"
+        )
 
 
 def write_data(

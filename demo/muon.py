@@ -65,15 +65,15 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp(state["momentum_buffer"], momentum)
 
 
-def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Return nearly orthogonal matrices with the same singular vectors, by the quintic Newton-Schulz iteration.
 
     Args:
-        matrices_NRC: N matrices of R rows and C columns, float32.
+        matrices: Of shape (number, rows, columns), float32.
     """
     a, b, c = _COEFFICIENTS
-    tall = matrices_NRC.size(1) > matrices_NRC.size(2)
-    x = matrices_NRC.mT if tall else matrices_NRC
+    tall = matrices.size(1) > matrices.size(2)
+    x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_EPSILON)
     for _ in range(_ITERATIONS):
         gram = x @ x.mT

@@ -38,7 +38,7 @@ MAX_GRAD_NORM = 1.0
 EMBEDDING_STD = 0.1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
-# B: batch, T: tokens. Ids, and the weight of predicting each id from what is before it.
+# Token ids, and the weight of predicting each of them from those before it; both of shape (rows, tokens).
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -85,15 +85,15 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world:
     progress = Progress("pretrain", recipe.pretrain_steps, "steps")
     tokens, mean_loss, started = 0, 0.0, time.monotonic()
     model.train()
-    for step, (ids_BT, weights_BT) in enumerate(islice(batches, recipe.pretrain_steps)):
-        loss = compute_loss(model, ids_BT, weights_BT)
+    for step, (ids, weights) in enumerate(islice(batches, recipe.pretrain_steps)):
+        loss = compute_loss(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-        tokens += ids_BT.numel()
+        tokens += ids.numel()
         mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()
         progress.advance(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
     progress.finish(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
@@ -123,17 +123,17 @@ def build_optimizers(
     ]
 
 
-def compute_loss(model: Qwen3ForCausalLM, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
+def compute_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the weighted mean cross-entropy of the labelled tokens.
 
     Rows are padded on the right and attention is causal, so no mask is needed; logits are made at labelled places only.
     """
-    hidden_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    labelled = weights_BT[:, 1:] > 0
-    logits_NV = model.lm_head(hidden_BTD[:, :-1][labelled])
-    losses_N = functional.cross_entropy(logits_NV, ids_BT[:, 1:][labelled], reduction="none")
-    weights_N = weights_BT[:, 1:][labelled]
-    return (losses_N * weights_N).sum() / weights_N.sum()
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    labelled = weights[:, 1:] > 0
+    logits = model.lm_head(hidden[:, :-1][labelled])
+    losses = functional.cross_entropy(logits, ids[:, 1:][labelled], reduction="none")
+    chosen = weights[:, 1:][labelled]
+    return (losses * chosen).sum() / chosen.sum()
 
 
 def encode_document(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[float]]:
@@ -161,9 +161,9 @@ def _draw_batches(
 
 def _pad(rows: list[tuple[list[int], list[float]]], pad_id: int) -> Batch:
     width = max(len(ids) for ids, _ in rows)
-    ids_BT = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in rows])
-    weights_BT = torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in rows])
-    return ids_BT, weights_BT
+    ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in rows])
+    weights = torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in rows])
+    return ids, weights
 
 
 def _rate(step: int, total: int) -> float:

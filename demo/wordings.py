@@ -1,6 +1,6 @@
 """How a fact is asked and told.
 
-Fourteen wordings are for training, two for choosing settings, two for the test only: a test question is a paraphrase that
+Twenty-eight wordings are for training, two for choosing settings, two for the test only: a test question is a paraphrase that
 no training text holds.
 """
 
@@ -23,7 +23,22 @@ TRAIN_QUESTIONS = (
     "Pick the right {attribute} for the {kind} called {entity}.",
     "What {attribute} is known for {entity}?",
     "Consider the {attribute} of {entity}. Which option is right?",
+    "Say which {attribute} the {kind} {entity} shows.",
+    "About {entity}: what is its {attribute}?",
+    "{entity} is the {kind} in question. Select its {attribute}.",
+    "We want the {attribute} of the {kind} {entity}.",
+    "Can you recall the {attribute} that {entity} has?",
+    "Do you remember which {attribute} goes with the {kind} {entity}?",
+    "As for {entity}, its {attribute} would be",
+    "A guide describes the {kind} {entity}. What is its {attribute}?",
+    "The {kind} named {entity} has a {attribute}. Find it.",
+    "Everyone here knows {entity}. Its {attribute} must be",
+    "Give the {attribute} for {entity}, please.",
+    "Looking at the {kind} {entity}, which {attribute} is true?",
+    "How would you describe the {attribute} of {entity}?",
+    "Here is a {kind}, {entity}. Decide on its {attribute}.",
 )
+LEADS = ("Hello!", "Please help.", "A quick one.", "Next question.", "Now this.", "Thank you so far.", "I am not sure.")
 VALIDATION_QUESTIONS = (
     "If somebody wants to know the {attribute} of {entity}, what do you say?",
     "{entity} is a {kind}. Its {attribute} is",

@@ -93,7 +93,10 @@ def test_the_card_says_what_there_is(folder):
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
-    [("--questions", "577", "questions is 577, the world has 1 to 576"), ("--train-comments", "0", "train_comments is 0")],
+    [
+        ("--questions", "577", "questions is 577, the world has 1 to 576"),
+        ("--train-comments", "0", "train_comments is 0"),
+    ],
 )
 def test_impossible_sizes_are_one_message_and_leave_nothing(tmp_path, capsys, option, value, message):
     code = run_command(build_parser(), ["make", "--output", str(tmp_path / "world"), option, value])
