@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from demo.twin.airflow_api import AirflowApi
-from demo.twin.processes import PeakMemory, find_marked
-from demo.twin.services import AIRFLOW_USER, Twin, TwinAddress, stop_twin
+from demo.twin.processes import PeakMemory
+from demo.twin.services import AIRFLOW_USER, Twin, TwinAddress, read_address
 from demo.twin.watch import describe_failure, follow_run
 from voc.arguments import run_command
 from voc.errors import ConfigError, PreflightError
@@ -28,6 +28,7 @@ from voc.store import open_store
 
 DAG_ID = "voc_nightly"
 GIB = 2**30
+UP_LINE = "the twin is up"
 
 
 def main() -> int:
@@ -37,6 +38,7 @@ def main() -> int:
     for name, function, text in (
         ("run", run_night, "run one night, print its table, end everything"),
         ("up", bring_up, "start everything and leave it running"),
+        ("hold", hold, "start everything and keep it until SIGTERM: the process behind `up`"),
         ("down", bring_down, "end what `up` started"),
     ):
         command = commands.add_parser(name, help=text)
@@ -65,7 +67,7 @@ def run_night(arguments: argparse.Namespace) -> int:
             f"Airflow {address.airflow_url}, Ray {address.ray_url}: up after {time.monotonic() - start:.0f} s",
             flush=True,
         )
-        with PeakMemory(address.twin_id) as memory:
+        with PeakMemory() as memory:
             succeeded = _run_dag(twin, address, arguments)
     except KeyboardInterrupt:
         print("interrupted: everything that was started is being ended", file=sys.stderr)
@@ -110,30 +112,58 @@ def print_result(plan: dict[str, Any]) -> None:
 
 
 def bring_up(arguments: argparse.Namespace) -> int:
-    """Start the twin, leave it running, say where it is."""
+    """Start the process that holds the twin, wait until it is up, say where it is."""
     world = make_world(arguments.config)
     _refuse_second(arguments.home)
-    twin = make_twin(arguments, world, detached=True)
-    address = twin.start()
-    print(f"Airflow  {address.airflow_url}  user {AIRFLOW_USER}, password in {twin.airflow_home}/passwords.json")
-    print(f"Ray      {address.ray_url}  token in {twin.home}/secrets.json (ray_token)")
+    arguments.home.mkdir(parents=True, exist_ok=True)
+    log = arguments.home / "hold.log"
+    environ = {**os.environ, **({"NIGHTFORGE_WORLD": str(world)} if world else {})}
+    command = [sys.executable, "-m", "demo.twin", "hold", "--config", str(arguments.config)]
+    command += ["--home", str(arguments.home), "--num-cpus", str(arguments.num_cpus)]
+    with log.open("wb") as output:
+        holder = subprocess.Popen(
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    while UP_LINE not in log.read_text(errors="replace"):
+        if holder.poll() is not None:
+            raise PreflightError(f"the twin did not start:\n{log.read_text(errors='replace')}", remedy=f"read {log}")
+        time.sleep(0.5)
+    address = read_address(arguments.home)
+    home = arguments.home.absolute()
+    if address is not None:
+        print(f"Airflow  {address.airflow_url}  user {AIRFLOW_USER}, password in {home}/airflow/passwords.json")
+        print(f"Ray      {address.ray_url}  token in {home}/secrets.json (ray_token)")
     print("`make down` ends both.")
     return 0
 
 
+def hold(arguments: argparse.Namespace) -> int:
+    """Start the twin and keep it until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, _raise_exit)
+    twin = make_twin(arguments, make_world(arguments.config))
+    try:
+        twin.start()
+        print(UP_LINE, flush=True)
+        while True:
+            signal.pause()
+    finally:
+        twin.stop()
+
+
 def bring_down(arguments: argparse.Namespace) -> int:
     """End the twin that `up` left running."""
-    address = _read_address(arguments.home)
+    address = read_address(arguments.home)
     if address is None:
         print("nothing is up")
         return 0
-    stop_twin(address)
-    (arguments.home / "twin.json").unlink(missing_ok=True)
+    os.kill(address.pid, signal.SIGTERM)
+    while Path(f"/proc/{address.pid}").exists():
+        time.sleep(0.2)
     print("everything is down")
     return 0
 
 
-def make_twin(arguments: argparse.Namespace, world: Path | None, *, detached: bool = False) -> Twin:
+def make_twin(arguments: argparse.Namespace, world: Path | None) -> Twin:
     """Return the twin for the command line's settings.
 
     Raises:
@@ -150,9 +180,7 @@ def make_twin(arguments: argparse.Namespace, world: Path | None, *, detached: bo
         raise ConfigError(
             f"there is no configuration {arguments.config}", remedy="name a file of configs/ (CONFIG=...)"
         )
-    return Twin(
-        arguments.home, arguments.config, Path(airflow_python), world, num_cpus=arguments.num_cpus, detached=detached
-    )
+    return Twin(arguments.home, arguments.config, Path(airflow_python), world, num_cpus=arguments.num_cpus)
 
 
 def make_world(config: Path) -> Path | None:
@@ -168,15 +196,12 @@ def make_world(config: Path) -> Path | None:
     return world
 
 
-def _read_address(home: Path) -> TwinAddress | None:
-    path = home / "twin.json"
-    return TwinAddress(**json.loads(path.read_text())) if path.is_file() else None
-
-
 def _refuse_second(home: Path) -> None:
-    address = _read_address(home)
-    if address is not None and find_marked(address.twin_id):
-        raise ConfigError(f"a twin is running in {home.absolute()}", remedy="end it with `make down`")
+    address = read_address(home)
+    if address is not None and address.pid != os.getpid():
+        raise ConfigError(
+            f"a twin is running in {home.absolute()} (process {address.pid})", remedy="end it with `make down`"
+        )
 
 
 def _raise_exit(number: int, _frame: object) -> NoReturn:

@@ -1,7 +1,8 @@
-"""The twin's processes: started with a mark in their environment, so that every descendant can be found and ended.
+"""The twin's processes: every descendant can be found, measured and ended.
 
-Ray and Airflow fork workers of their own, some into new sessions; the mark is inherited by all of them, a process group is
-not. A child also gets SIGTERM when its parent dies without a word (Linux: PR_SET_PDEATHSIG).
+Ray and Airflow fork workers of their own, some into new sessions, some with a rewritten command line and environment. So
+this process becomes the *subreaper* of all its descendants (Linux: PR_SET_CHILD_SUBREAPER): whoever loses its parent
+becomes our child, and the process tree below us is complete. A component also gets SIGTERM when we die without a word.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-MARK = "NIGHTFORGE_TWIN_ID"
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _TERM_WAIT_S = 10.0
 _KIB = 1024
 
 
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def start_process(
-    name: str, command: Sequence[str], environ: Mapping[str, str], log_folder: Path, *, detached: bool
+    name: str, command: Sequence[str], environ: Mapping[str, str], log_folder: Path
 ) -> subprocess.Popen[bytes]:
     """Start one of the twin's own processes with its output in `<log_folder>/<name>.log`."""
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +40,7 @@ def start_process(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=None if detached else _end_with_parent,  # noqa: PLW1509 - only calls prctl
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - only calls prctl
         )
 
 
@@ -42,33 +48,48 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def find_marked(twin_id: str) -> list[int]:
-    """Return the pids of all living processes that carry the twin's mark, without this one."""
-    wanted = f"{MARK}={twin_id}".encode()
-    found = []
+def find_descendants() -> list[int]:
+    """Return the pids of all living descendants of this process."""
+    children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+        if not folder.name.isdigit():
             continue
         try:
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it ended, or belongs to somebody else
+            continue  # it ended while we looked
+        if fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, queue = [], [os.getpid()]
+    while queue:
+        queue += (below := children.get(queue.pop(), []))
+        found += below
     return found
 
 
-def end_marked(twin_id: str, *, wait_s: float = _TERM_WAIT_S) -> int:
-    """End everything that carries the mark: SIGTERM, a wait, SIGKILL. Returns how many needed SIGKILL."""
-    signal_all(find_marked(twin_id), signal.SIGTERM)
+def end_descendants(*, wait_s: float = _TERM_WAIT_S) -> int:
+    """End all descendants: SIGTERM, a wait, SIGKILL. Returns how many needed SIGKILL."""
+    signal_all(find_descendants(), signal.SIGTERM)
     deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline and find_marked(twin_id):
+    while time.monotonic() < deadline and find_descendants():
+        _reap()
         time.sleep(0.2)
-    killed = 0
-    while left := find_marked(twin_id):
-        killed += len(left)
+    killed: set[int] = set()
+    while left := find_descendants():
+        killed.update(left)
         signal_all(left, signal.SIGKILL)
+        _reap()
         time.sleep(0.1)
-    return killed
+    return len(killed)
+
+
+def _reap() -> None:
+    """Collect adopted children that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
 
 
 def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
@@ -80,10 +101,10 @@ def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
             continue
 
 
-def measure_pss_bytes(twin_id: str) -> int:
-    """Return the proportional set size of all marked processes together."""
+def measure_pss_bytes() -> int:
+    """Return the proportional set size of all descendants together."""
     total = 0
-    for pid in find_marked(twin_id):
+    for pid in find_descendants():
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
@@ -93,11 +114,10 @@ def measure_pss_bytes(twin_id: str) -> int:
 
 
 class PeakMemory:
-    """Samples the twin's memory in a thread; `peak_bytes` is the largest sample."""
+    """Samples the descendants' memory in a thread; `peak_bytes` is the largest sample."""
 
-    def __init__(self, twin_id: str, *, interval_s: float = 5.0) -> None:
+    def __init__(self, *, interval_s: float = 5.0) -> None:
         self.peak_bytes = 0
-        self._twin_id = twin_id
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -112,4 +132,4 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self.peak_bytes = max(self.peak_bytes, measure_pss_bytes(self._twin_id))
+            self.peak_bytes = max(self.peak_bytes, measure_pss_bytes())

@@ -17,13 +17,15 @@ from pathlib import Path
 import httpx
 
 from demo.twin.ports import LOOPBACK, choose_port
-from demo.twin.processes import MARK, end_marked, start_process
+from demo.twin.processes import adopt_orphans, end_descendants, start_process
 from voc.errors import PreflightError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AIRFLOW_COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 AIRFLOW_USER = "admin"
+ADDRESS_FILE = "twin.json"
 START_TIMEOUT_S = 180
+RAY_START_ATTEMPTS = 3  # on a crowded machine Ray gives its own raylet up after 30 s
 RAY_JOB_START_TIMEOUT_S = (
     86400  # a server waits in Ray's queue until there is room; Ray gives up after 900 s by default
 )
@@ -36,13 +38,13 @@ class TwinAddress:
     """Where a running twin can be found.
 
     Attributes:
-        twin_id: The mark of its processes.
+        pid: The process that holds it.
         airflow_url: Airflow's UI and REST API.
         ray_url: Ray's dashboard and Jobs API.
         ray_folder: Ray's temporary folder.
     """
 
-    twin_id: str
+    pid: int
     airflow_url: str
     ray_url: str
     ray_folder: str
@@ -57,25 +59,14 @@ class Twin:
         airflow_python: Interpreter of the Airflow environment; Ray's is the one that runs this.
         world: Value of NIGHTFORGE_WORLD for the configuration.
         num_cpus: Logical CPUs of the Ray head.
-        detached: Keep everything running when this process ends.
     """
 
-    def __init__(
-        self,
-        home: Path,
-        config: Path,
-        airflow_python: Path,
-        world: Path | None,
-        *,
-        num_cpus: int,
-        detached: bool = False,
-    ) -> None:
+    def __init__(self, home: Path, config: Path, airflow_python: Path, world: Path | None, *, num_cpus: int) -> None:
         self.home = home.absolute()
         self.config = config.absolute()
         self.airflow_python = airflow_python
         self.world = world
         self.num_cpus = num_cpus
-        self.detached = detached
         self.logs = self.home / "logs"
         self.airflow_home = self.home / "airflow"
         self.address: TwinAddress | None = None
@@ -99,30 +90,28 @@ class Twin:
             PreflightError: If a component ends or does not answer in time; the message holds its last log lines.
         """
         shutil.rmtree(self.logs, ignore_errors=True)
-        twin_id = secrets.token_hex(8)
+        adopt_orphans()
         airflow_port = choose_port("NIGHTFORGE_AIRFLOW_PORT", 8080)
         ray_port = choose_port("NIGHTFORGE_RAY_DASHBOARD_PORT", 8265)
         self.address = TwinAddress(
-            twin_id,
+            os.getpid(),
             f"http://{LOOPBACK}:{airflow_port}",
             f"http://{LOOPBACK}:{ray_port}",
             tempfile.mkdtemp(prefix="nf-"),  # short: Ray puts Unix sockets below it, whose paths end at 107 bytes
         )
-        (self.home / "twin.json").write_text(json.dumps(asdict(self.address)))
+        (self.home / ADDRESS_FILE).write_text(json.dumps(asdict(self.address)))
         try:
-            processes = {
-                "ray": start_process("ray", self._ray_command(), self._ray_environ(), self.logs, detached=self.detached)
-            }
             environ = self._airflow_environ(airflow_port)
+            ray = self._start_ray()
             self._migrate(environ)
-            headers = {"Authorization": f"Bearer {self.ray_token}"}
-            _wait_until_healthy(self, processes, f"{self.address.ray_url}/api/version", headers)
-            for name in AIRFLOW_COMPONENTS:
-                command = [str(self.airflow_python), "-m", "airflow", name]
-                processes[f"airflow-{name}"] = start_process(
-                    f"airflow-{name}", command, environ, self.logs, detached=self.detached
+            components = {
+                f"airflow-{name}": start_process(
+                    f"airflow-{name}", [str(self.airflow_python), "-m", "airflow", name], environ, self.logs
                 )
-            _wait_until_healthy(self, processes, f"{self.address.airflow_url}/api/v2/version", {})
+                for name in AIRFLOW_COMPONENTS
+            }
+            url = f"{self.address.airflow_url}/api/v2/version"
+            self._wait_until_healthy({"ray": ray, **components}, url, {})
         except BaseException:
             self.stop()
             raise
@@ -131,8 +120,26 @@ class Twin:
     def stop(self) -> None:
         """End every process of the twin and remove Ray's temporary folder."""
         if self.address is not None:
-            stop_twin(self.address)
-            (self.home / "twin.json").unlink(missing_ok=True)
+            end_descendants()
+            shutil.rmtree(self.address.ray_folder, ignore_errors=True)
+            (self.home / ADDRESS_FILE).unlink(missing_ok=True)
+
+    def _start_ray(self) -> subprocess.Popen[bytes]:
+        url = f"{self.address.ray_url}/api/version" if self.address else ""
+        headers = {"Authorization": f"Bearer {self.ray_token}"}
+        for attempt in range(1, RAY_START_ATTEMPTS + 1):
+            ray = start_process("ray", self._ray_command(), self._ray_environ(), self.logs)
+            try:
+                self._wait_until_healthy({"ray": ray}, url, headers)
+                return ray
+            except PreflightError as error:
+                if attempt == RAY_START_ATTEMPTS:
+                    raise
+                print(
+                    f"the Ray head did not start (try {attempt} of {RAY_START_ATTEMPTS}): {error.problem}", flush=True
+                )
+                end_descendants()
+        raise RuntimeError("no attempt was made")
 
     def log_tail(self, name: str) -> str:
         """Return the last lines of a component's log."""
@@ -145,7 +152,6 @@ class Twin:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "RAY_"))}
         environ = {
             **kept,
-            MARK: self.address.twin_id if self.address else "",
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / name) for name in (".", "plugins", "dags")),
             "NIGHTFORGE_CONFIG": str(self.config),
             "NIGHTFORGE_STORE": os.environ.get("NIGHTFORGE_STORE") or (self.home / "store").as_uri(),
@@ -177,6 +183,8 @@ class Twin:
             "--port": choose_port("NIGHTFORGE_RAY_PORT"),
             "--ray-client-server-port": choose_port("NIGHTFORGE_RAY_CLIENT_PORT"),
             "--dashboard-agent-listen-port": choose_port("NIGHTFORGE_RAY_AGENT_PORT"),
+            "--dashboard-agent-grpc-port": choose_port("NIGHTFORGE_RAY_AGENT_GRPC_PORT"),
+            "--runtime-env-agent-port": choose_port("NIGHTFORGE_RAY_RUNTIME_ENV_PORT"),
             "--metrics-export-port": choose_port("NIGHTFORGE_RAY_METRICS_PORT"),
         }
         return [
@@ -229,9 +237,31 @@ class Twin:
             **{f"AIRFLOW__{key}": value for key, value in settings.items()},
         }
 
+    def _wait_until_healthy(
+        self, processes: dict[str, subprocess.Popen[bytes]], url: str, headers: dict[str, str]
+    ) -> None:
+        """Wait for an answer from `url`, a moment longer to see that nobody dies right after it."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        is_healthy = False
+        while time.monotonic() < deadline:
+            for name, process in processes.items():
+                if process.poll() is not None:
+                    raise PreflightError(
+                        f"{name} ended with {process.returncode} while starting:\n{self.log_tail(name)}",
+                        remedy=f"read {self.logs}/{name}.log",
+                    )
+            if is_healthy:
+                return
+            is_healthy = _answers(url, headers)
+            time.sleep(0.5)
+        raise PreflightError(
+            f"{url} did not answer within {START_TIMEOUT_S} s:\n{self.log_tail(next(iter(processes)))}",
+            remedy=f"read the logs in {self.logs}",
+        )
+
     def _migrate(self, environ: dict[str, str]) -> None:
         command = [str(self.airflow_python), "-m", "airflow", "db", "migrate"]
-        process = start_process("airflow-migrate", command, environ, self.logs, detached=False)
+        process = start_process("airflow-migrate", command, environ, self.logs)
         if process.wait(timeout=START_TIMEOUT_S):
             raise PreflightError(
                 f"`airflow db migrate` ended with {process.returncode}:\n{self.log_tail('airflow-migrate')}",
@@ -239,34 +269,20 @@ class Twin:
             )
 
 
-def stop_twin(address: TwinAddress) -> None:
-    """End every process of a twin, here or started by another process, and remove its temporary folder."""
-    end_marked(address.twin_id)
-    shutil.rmtree(address.ray_folder, ignore_errors=True)
+def read_address(home: Path) -> TwinAddress | None:
+    """Return where the twin of a folder is, or None if none is alive there."""
+    path = home / ADDRESS_FILE
+    if not path.is_file():
+        return None
+    address = TwinAddress(**json.loads(path.read_text()))
+    return address if Path(f"/proc/{address.pid}").exists() else None
 
 
-def _wait_until_healthy(
-    twin: Twin, processes: dict[str, subprocess.Popen[bytes]], url: str, headers: dict[str, str]
-) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise PreflightError(
-                    f"{name} ended with {process.returncode} while starting:\n{twin.log_tail(name)}",
-                    remedy=f"read {twin.logs}/{name}.log",
-                )
-        try:
-            if httpx.get(url, headers=headers, timeout=5).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    first = next(iter(processes))
-    raise PreflightError(
-        f"{url} did not answer within {START_TIMEOUT_S} s:\n{twin.log_tail(first)}",
-        remedy=f"read the logs in {twin.logs}",
-    )
+def _answers(url: str, headers: dict[str, str]) -> bool:
+    try:
+        return httpx.get(url, headers=headers, timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def _read_secrets(path: Path) -> dict[str, str]:

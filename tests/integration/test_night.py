@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from demo.twin.processes import find_marked
 from tests.conftest import REPOSITORY
 from voc.layout import RunLayout
 from voc.store import open_store
@@ -129,11 +128,3 @@ def find_marked_by_home(home: Path) -> list[int]:
         except OSError:
             continue
     return [pid for pid in found if pid != os.getpid()]
-
-
-def test_the_mark_finds_processes_by_their_environment() -> None:
-    with subprocess.Popen(["sleep", "30"], env={"NIGHTFORGE_TWIN_ID": "a-test"}) as process:
-        try:
-            assert find_marked("a-test") == [process.pid]
-        finally:
-            process.kill()
