@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ AIRFLOW_COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 AIRFLOW_USER = "admin"
 ADDRESS_FILE = "twin.json"
 START_TIMEOUT_S = 180
+RAY_STARTED = "Ray runtime started."
 RAY_START_ATTEMPTS = 3  # on a crowded machine Ray gives its own raylet up after 30 s
 RAY_JOB_START_TIMEOUT_S = (
     86400  # a server waits in Ray's queue until there is room; Ray gives up after 900 s by default
@@ -111,7 +113,7 @@ class Twin:
                 for name in AIRFLOW_COMPONENTS
             }
             url = f"{self.address.airflow_url}/api/v2/version"
-            self._wait_until_healthy({"ray": ray, **components}, url, {})
+            self._wait_until_healthy({"ray": ray, **components}, lambda: _answers(url, {}))
         except BaseException:
             self.stop()
             raise
@@ -130,7 +132,9 @@ class Twin:
         for attempt in range(1, RAY_START_ATTEMPTS + 1):
             ray = start_process("ray", self._ray_command(), self._ray_environ(), self.logs)
             try:
-                self._wait_until_healthy({"ray": ray}, url, headers)
+                # The API answers before the node has joined, and the node may still give up.
+                self._wait_until_healthy({"ray": ray}, lambda: RAY_STARTED in self._log_text("ray"))
+                self._wait_until_healthy({"ray": ray}, lambda: _answers(url, headers))
                 return ray
             except PreflightError as error:
                 if attempt == RAY_START_ATTEMPTS:
@@ -139,14 +143,16 @@ class Twin:
                     f"the Ray head did not start (try {attempt} of {RAY_START_ATTEMPTS}): {error.problem}", flush=True
                 )
                 end_descendants()
+                (self.logs / "ray.log").unlink(missing_ok=True)
         raise RuntimeError("no attempt was made")
 
     def log_tail(self, name: str) -> str:
         """Return the last lines of a component's log."""
+        return "\n".join(self._log_text(name).splitlines()[-_LOG_TAIL_LINES:])
+
+    def _log_text(self, name: str) -> str:
         path = self.logs / f"{name}.log"
-        if not path.is_file():
-            return "(no log)"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+        return path.read_text(errors="replace") if path.is_file() else "(no log)"
 
     def _shared_environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "RAY_"))}
@@ -238,11 +244,9 @@ class Twin:
         }
 
     def _wait_until_healthy(
-        self, processes: dict[str, subprocess.Popen[bytes]], url: str, headers: dict[str, str]
+        self, processes: dict[str, subprocess.Popen[bytes]], is_healthy: Callable[[], bool]
     ) -> None:
-        """Wait for an answer from `url`, a moment longer to see that nobody dies right after it."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        is_healthy = False
         while time.monotonic() < deadline:
             for name, process in processes.items():
                 if process.poll() is not None:
@@ -250,12 +254,12 @@ class Twin:
                         f"{name} ended with {process.returncode} while starting:\n{self.log_tail(name)}",
                         remedy=f"read {self.logs}/{name}.log",
                     )
-            if is_healthy:
+            if is_healthy():
                 return
-            is_healthy = _answers(url, headers)
             time.sleep(0.5)
+        names = ", ".join(processes)
         raise PreflightError(
-            f"{url} did not answer within {START_TIMEOUT_S} s:\n{self.log_tail(next(iter(processes)))}",
+            f"{names} did not answer within {START_TIMEOUT_S} s:\n{self.log_tail(next(iter(processes)))}",
             remedy=f"read the logs in {self.logs}",
         )
 
