@@ -27,6 +27,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance  # noqa: TID253
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI  # noqa: TID253
+from tokenizers import Tokenizer
 
 from evaluation.client import EndpointClient, PromptTooLongError, RequestRefusedError, gather_all
 from evaluation.endpoint import Endpoint
@@ -68,13 +69,14 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         super().__init__(
             base_url=f"{endpoint.url}/completions",
             model=endpoint.model,
-            tokenizer_backend="huggingface",
-            tokenizer=str(folder),
+            tokenizer_backend="None",  # transformers imports torch for it, 8 s that nothing here needs
             max_length=max_model_len,
             num_concurrent=max(2, concurrency),  # 1 makes lm-eval block on each request
             max_retries=LM_EVAL_RETRIES,
             timeout=LM_EVAL_TIMEOUT_S,
         )
+        self.tokenizer = _load_tokenizer(folder)
+        self.tokenized_requests = True
         self.endpoint = endpoint
         self.scoring = scoring
         self.truncated = 0
@@ -91,12 +93,18 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         scores = done | self._score(todo)
         return [score for group in groups for score in scores[group[0].doc["custom_id"]]]
 
+    def tok_encode(self, string: str | list[str], *_: Any, **__: Any) -> Any:
+        """Return the token ids of a text, or of each text of a list; no special tokens are added."""
+        if isinstance(string, str):
+            return self.tokenizer.encode(string, add_special_tokens=False).ids
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(string, add_special_tokens=False)]
+
     def _score(self, groups: list[list[Instance]]) -> dict[str, list[Score]]:
-        contexts = self.tok_encode([group[0].args[0] for group in groups]) if groups else []
-        ids = [self._find_choice_ids(group, context) for group, context in zip(groups, contexts, strict=True)]
+        contexts = self.tok_encode([group[0].args[0] for group in groups])
         self.truncated += sum(len(context) > self.max_length - 1 for context in contexts)
         scores: dict[str, list[Score]] = {}
         if self.scoring == FAST:
+            ids = self._find_choice_ids(groups, contexts)
             fast = [
                 (group[0].doc["custom_id"], context[-(self.max_length - 1) :], found)
                 for group, context, found in zip(groups, contexts, ids, strict=True)
@@ -108,19 +116,24 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         self.questions[STOCK] += len(rest)
         return scores | self._score_by_echo(rest)
 
-    def _find_choice_ids(self, group: Sequence[Instance], context: list[int]) -> list[int] | None:
-        """Return the token of each choice, or None if one is not exactly one token after this context.
+    def _find_choice_ids(
+        self, groups: Sequence[Sequence[Instance]], contexts: Sequence[list[int]]
+    ) -> list[list[int] | None]:
+        """Return the token of each choice per question, or None where one is not exactly one token after its context.
 
         The first choice is checked behind the whole context, the others behind its last line, which is the same for all
         questions.
         """
-        text, choices = group[0].args[0], [instance.args[1] for instance in group]
-        if text != text.rstrip() or self.tok_encode(text + choices[0])[:-1] != context:
-            return None
-        line = text[text.rfind("\n") + 1 :]
-        ids = [self._find_choice_id(line, choice) for choice in choices]
-        known = [found for found in ids if found is not None]
-        return known if len(known) == len(ids) else None
+        texts = [group[0].args[0] for group in groups]
+        wholes = self.tok_encode([text + group[0].args[1] for text, group in zip(texts, groups, strict=True)])
+        found: list[list[int] | None] = []
+        for group, text, context, whole in zip(groups, texts, contexts, wholes, strict=True):
+            line = text[text.rfind("\n") + 1 :]
+            ids = [self._find_choice_id(line, instance.args[1]) for instance in group]
+            known = [i for i in ids if i is not None]
+            fits = whole[:-1] == context and text == text.rstrip() and len(known) == len(ids)
+            found.append(known if fits else None)
+        return found
 
     def _find_choice_id(self, line: str, choice: str) -> int | None:
         if (line, choice) not in self._choice_ids:
@@ -235,6 +248,13 @@ class GenerativeModel(LocalChatCompletion):  # type: ignore[misc]
 
             await gather_all(ask(request) for request in requests if request.doc["custom_id"] not in done)
         progress.finish(truncated=self.truncated)
+
+
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _group_by_question(requests: Sequence[Instance]) -> list[list[Instance]]:

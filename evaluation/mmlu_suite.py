@@ -24,7 +24,7 @@ from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
 from voc.model_folder import digest_model, localise_model
-from voc.prompts import MMLU_LETTERS, render_mmlu_generative, render_mmlu_log_likelihood
+from voc.prompts import MMLU_LETTERS, PROMPT_VERSION, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.responses import looks_like_voc
 from voc.run import Run, add_run_arguments, find_model, open_run
 
@@ -90,6 +90,7 @@ def describe_inputs(
         "suite": f"mmlu_{protocol}",
         "model_digest": entry.digest or digest_model(entry.uri),
         "data_digest": digest_items(items),
+        "prompt_version": PROMPT_VERSION,
         "task_digest": digest_bytes((TASK_FOLDER / f"{name_task(protocol)}.yaml").read_bytes()),
         "shard": [shard.number, shard.count],
         "max_model_len": run.config.serving.max_model_len,  # longer prompts are cut
@@ -134,8 +135,9 @@ def run_lm_eval(
     )
     metadata = {
         "dataset": suite.dataset,
+        "protocol": protocol,
         "limit": suite.limit,
-        "num_fewshot": suite.num_fewshot if protocol == "log_likelihood" else 0,
+        "num_fewshot": suite.num_fewshot,
         "shard": shard.number,
         "num_shards": shard.count,
     }
