@@ -64,7 +64,7 @@ def voc_nightly() -> None:
     promote = ray_stage("promote", "evaluation", ["promote"])
 
     plan >> prepare >> train >> models
-    evaluate >> gather >> decide >> promote >> report
+    evaluate >> gather >> decide >> [promote, report]
 
 
 voc_nightly()
