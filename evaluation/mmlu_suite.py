@@ -116,7 +116,7 @@ def run_lm_eval(
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars become one endless line in a job's log
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
 
     from evaluation.mmlu_model import GenerativeModel, LogLikelihoodModel
@@ -141,15 +141,14 @@ def run_lm_eval(
         "shard": shard.number,
         "num_shards": shard.count,
     }
-    results: Any = simple_evaluate(
-        model=lm,
-        tasks=[name_task(protocol)],
-        task_manager=TaskManager(include_path=str(TASK_FOLDER), include_defaults=False, metadata=metadata),
-        apply_chat_template=protocol == "generative",
-        gen_kwargs={"max_gen_toks": suite.max_tokens} if protocol == "generative" else None,
-        bootstrap_iters=0,
-        torch_random_seed=None,  # importing torch for a seed that nothing uses costs seconds
+    loaded = TaskManager(include_path=str(TASK_FOLDER), include_defaults=False, metadata=metadata).load(
+        [name_task(protocol)]
     )
+    if protocol == "generative":
+        task = loaded["tasks"][name_task(protocol)]
+        task.set_config("generation_kwargs", {"max_gen_toks": suite.max_tokens}, update=True)
+    # Not simple_evaluate: it also describes the machine, for which it imports torch and runs pip.
+    results: Any = evaluate(lm, loaded, apply_chat_template=protocol == "generative", bootstrap_iters=0)
     facts = {"truncated_prompts": lm.truncated, "task_version": results["versions"][name_task(protocol)]}
     if protocol == "log_likelihood":
         facts["questions_by_scoring"] = lm.questions
