@@ -14,6 +14,7 @@ from voc.errors import PreflightError
 FINISHED_RUN = frozenset({"success", "failed"})
 DAG_TIMEOUT_S = 120
 REQUEST_TIMEOUT_S = 30
+BUSY_TIMEOUT_S = 300
 
 
 class AirflowApi:
@@ -31,7 +32,18 @@ class AirflowApi:
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
-        answer = self._client.request(method, f"/api/v2{path}", **options)
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                answer = self._client.request(method, f"/api/v2{path}", **options)
+                break
+            except httpx.TransportError as error:
+                # Reading again is harmless; a crowded machine can keep the server busy for longer than one timeout.
+                if method != "GET" or time.monotonic() > deadline:
+                    raise PreflightError(
+                        f"Airflow did not answer {method} {path}: {error!r}", remedy="read the api-server's log"
+                    ) from error
+                time.sleep(1)
         if answer.is_error:
             raise PreflightError(
                 f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}",
