@@ -174,7 +174,7 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         if not groups:
             return {}
         with _shared_key(self._key):
-            flat = super().loglikelihood([instance for group in groups for instance in group])
+            flat = super().loglikelihood([i for group in groups for i in group], disable_tqdm=True)
         scores, start = {}, 0
         for group in groups:
             custom_id = group[0].doc["custom_id"]
