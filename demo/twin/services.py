@@ -174,6 +174,8 @@ class Twin:
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.ray_token,
+            # Ray replaces a loopback node address by the machine's own, unless it thinks that it is on a desktop.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_JOB_START_TIMEOUT_SECONDS": str(RAY_JOB_START_TIMEOUT_S),
             "NIGHTFORGE_ENDPOINT_KEY": self._secrets["endpoint_key"],
             "HF_HUB_OFFLINE": "1",
