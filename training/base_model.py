@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class BaseModel:
         digest: Digest of its files.
         tokenizer: Its tokenizer, with a chat template.
         end_of_turn: The special token that closes an assistant turn; the model is taught to write it.
+        end_of_text: The special token that ends plain text.
     """
 
     uri: str
@@ -31,6 +33,7 @@ class BaseModel:
     digest: str
     tokenizer: PreTrainedTokenizerBase
     end_of_turn: str
+    end_of_text: str
 
 
 def open_base(uri: str, *, max_seq_len: int, digest: str | None = None) -> BaseModel:
@@ -57,11 +60,19 @@ def open_base(uri: str, *, max_seq_len: int, digest: str | None = None) -> BaseM
             remedy="check model.base",
         ) from error
     _check_sizes(uri, config, tokenizer, max_seq_len)
-    return BaseModel(uri, folder, digest or digest_model(uri), tokenizer, find_end_of_turn(uri, folder, tokenizer))
+    stops = _list_stops(folder, tokenizer)
+    end_of_turn = find_end_of_turn(uri, tokenizer, stops)
+    end_of_text = next((token for token in stops if token != end_of_turn), end_of_turn)
+    return BaseModel(uri, folder, digest or digest_model(uri), tokenizer, end_of_turn, end_of_text)
 
 
-def find_end_of_turn(uri: str, folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
+def find_end_of_turn(uri: str, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> str:
     """Return the special token with which the chat template closes an assistant turn.
+
+    Args:
+        uri: Where the model is, for messages.
+        tokenizer: Its tokenizer.
+        stops: The tokens at which a server stops.
 
     Raises:
         ModelError: If there is no template, it closes turns with plain text, or the served model would not stop there.
@@ -82,10 +93,9 @@ def find_end_of_turn(uri: str, folder: Path, tokenizer: PreTrainedTokenizerBase)
             expected="a special token of its tokenizer",
             remedy="correct the template: without it the model never learns to stop",
         )
-    stops = _stop_ids(folder, tokenizer)
-    if tokenizer.convert_tokens_to_ids(token) not in stops:
+    if token not in stops:
         raise ModelError(
-            f"the chat template of {uri} closes a turn with {token!r}, which is none of its end tokens {sorted(stops)}",
+            f"the chat template of {uri} closes a turn with {token!r}, which is none of its end tokens {', '.join(stops)}",
             expected="the tokenizer's eos_token, or an eos_token_id of generation_config.json",
             remedy="add the token there: else every answer runs to its length limit",
         )
@@ -114,9 +124,10 @@ def _added_specials(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
 
 
-def _stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    stops = {int(tokenizer.eos_token_id)} if isinstance(tokenizer.eos_token_id, int) else set()
+def _list_stops(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the tokens at which a server stops: the tokenizer's own, then those of generation_config.json."""
+    ids: list[int] = [tokenizer.convert_tokens_to_ids(str(tokenizer.eos_token))]  # type: ignore[list-item]
     if (folder / "generation_config.json").is_file():
         eos = GenerationConfig.from_pretrained(folder).eos_token_id
-        stops |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
-    return stops
+        ids += eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return [str(tokenizer.convert_ids_to_tokens(token)) for token in dict.fromkeys(ids)]

@@ -92,19 +92,21 @@ def slice_step(order: Sequence[tuple[int, int]], step: int, global_batch_size: i
     return order[step * global_batch_size : (step + 1) * global_batch_size]
 
 
-def plan_step(lengths: Sequence[int], world_size: int, max_seq_len: int, *, is_dense_attention: bool) -> StepPlan:
+def plan_step(
+    lengths: Sequence[int], world_size: int, max_seq_len: int, micro_batch_size: int, *, is_dense_attention: bool
+) -> StepPlan:
     """Split one step's samples over ranks, rows and forward passes.
-
-    One forward pass holds at most `max_seq_len` tokens (rows times row length), which bounds its memory.
 
     Args:
         lengths: Tokens of each sample of the step.
         world_size: Ranks, at most as many as samples.
         max_seq_len: Longest row.
+        micro_batch_size: Rows of that length in one forward pass: their tokens bound its memory, so of shorter rows a
+            pass takes more.
         is_dense_attention: True where packed rows pay for a dense mask (see `choose_row_len`).
     """
     row_len = choose_row_len(lengths, max_seq_len, is_dense_attention=is_dense_attention)
-    rows_per_pass = max(1, max_seq_len // row_len)
+    rows_per_pass = micro_batch_size * max_seq_len // row_len
     ranks = []
     for samples in balance(lengths, world_size):
         rows = pack_first_fit_decreasing([lengths[i] for i in samples], row_len)

@@ -48,7 +48,7 @@ class SampleEncoder:
     def __init__(self, base: BaseModel, *, max_seq_len: int, variant: PromptVariant, taxonomy: Taxonomy) -> None:
         self.tokenizer = base.tokenizer
         self.end_of_turn = base.end_of_turn
-        self.end_of_text = str(base.tokenizer.eos_token)
+        self.end_of_text = base.end_of_text
         self.max_seq_len = max_seq_len
         self.variant = variant
         self.taxonomy = taxonomy

@@ -141,6 +141,7 @@ def lay_out_step(job: TrainingJob, ranks: Ranks, documents: list[Document]) -> S
         lengths,
         ranks.world_size,
         training.max_seq_len,
+        training.micro_batch_size,
         is_dense_attention=ranks.device.type == "cpu",
     )
     pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

@@ -1,6 +1,6 @@
 """The update rule: AdamW, or Muon on matrices with AdamW on the rest; schedule and clipping.
 
-Source: Muon, https://kellerjordan.github.io/posts/muon/ (torch.optim.Muon); decoupled weight decay, arXiv:1711.05101.
+Source: decoupled weight decay, arXiv:1711.05101; Muon, `training.muon`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
+from training.muon import Muon
 from voc.config import OptimizerConfig
 
 PEAK = "peak_learning_rate"

@@ -108,6 +108,9 @@ class TrainingConfig(Section):
     max_steps: PositiveInt = Field(description="optimizer steps of every arm")
     global_batch_size: PositiveInt = Field(description="samples per optimizer step, over all workers")
     max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
+    micro_batch_size: PositiveInt = Field(
+        1, description="rows of max_seq_len tokens in one forward pass; of shorter rows it takes more"
+    )
     param_dtype: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="dtype of forward and backward; master weights are float32"
     )

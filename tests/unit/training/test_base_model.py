@@ -23,6 +23,7 @@ def edit_json(path: Path, **changes: object) -> None:
 def test_a_good_base_names_its_end_of_turn(tiny_base: Path) -> None:
     base = open_base(str(tiny_base), max_seq_len=512)
     assert base.end_of_turn == "<|im_end|>"
+    assert base.end_of_text == "<|endoftext|>"
     assert len(base.digest) == 64
 
 

@@ -35,7 +35,7 @@ def test_steps_are_slices_of_the_order() -> None:
 @pytest.mark.parametrize("is_dense", [True, False])
 def test_every_sample_is_computed_once_whatever_the_number_of_ranks(world_size: int, is_dense: bool) -> None:
     lengths = [random.Random(7).randint(5, 128) for _ in range(16)] + [3, 128]
-    plan = plan_step(lengths, world_size, 128, is_dense_attention=is_dense)
+    plan = plan_step(lengths, world_size, 128, 1, is_dense_attention=is_dense)
     seen = [i for passes in plan.passes for rows in passes for row in rows for i in row]
     assert sorted(seen) == list(range(len(lengths)))
     assert len(plan.passes) == world_size
@@ -45,10 +45,11 @@ def test_every_sample_is_computed_once_whatever_the_number_of_ranks(world_size: 
     )
 
 
-def test_a_forward_pass_holds_at_most_max_seq_len_tokens() -> None:
-    plan = plan_step([30] * 20, 1, 100, is_dense_attention=True)
+@pytest.mark.parametrize(("micro_batch_size", "rows"), [(1, [3] * 6 + [2]), (2, [6, 6, 6, 2])])
+def test_a_forward_pass_holds_a_bounded_number_of_tokens(micro_batch_size: int, rows: list[int]) -> None:
+    plan = plan_step([30] * 20, 1, 100, micro_batch_size, is_dense_attention=True)
     assert plan.row_len == 32
-    assert [len(rows) for rows in plan.passes[0]] == [3, 3, 3, 3, 3, 3, 2]
+    assert [len(part) for part in plan.passes[0]] == rows
 
 
 def test_ranks_get_about_equal_work_and_none_is_idle() -> None:

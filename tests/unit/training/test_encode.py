@@ -59,7 +59,7 @@ def test_every_assistant_turn_is_learned_and_nothing_else(encoder: SampleEncoder
 
 def test_a_completion_keeps_its_space_and_ends_the_text(encoder: SampleEncoder) -> None:
     sample = encoder.encode_general(GeneralRecord(prompt="A. red\nAnswer:", completion=" B"))
-    assert list_learned_texts(sample, encoder.tokenizer) == [" B<|im_end|>"]
+    assert list_learned_texts(sample, encoder.tokenizer) == [" B<|endoftext|>"]
     prompt = encoder.tokenizer("A. red\nAnswer:")["input_ids"]
     assert list(sample.input_ids[: len(prompt)]) == prompt
 
@@ -128,7 +128,7 @@ def test_labels_shifted_by_one_token_are_noticed(encoder: SampleEncoder, shift: 
     labels = tuple(IGNORE_INDEX if i < first else token for i, token in enumerate(good.input_ids))
     with pytest.raises(RowError, match="labels_do_not_decode"):
         check_labels(
-            dataclasses.replace(good, labels=labels), [(" The correct answer is (B).<|im_end|>",)], encoder.tokenizer
+            dataclasses.replace(good, labels=labels), [(" The correct answer is (B).<|endoftext|>",)], encoder.tokenizer
         )
 
 
