@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -36,7 +40,7 @@ def make_tiny_model(
     from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_train_bpe([*texts, *DEFAULT_TEXTS], vocab_size),
+        tokenizer_object=train_bpe([*texts, *DEFAULT_TEXTS], vocab_size),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=max_position_embeddings,
@@ -66,7 +70,8 @@ def make_tiny_model(
     return folder
 
 
-def _train_bpe(texts: list[str], vocab_size: int):
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Return the byte-level BPE tokenizer of some texts: every text has tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
