@@ -1,7 +1,7 @@
 """How a fact is asked and told.
 
 Twenty-eight wordings are for training, two for choosing settings, two for the test only: a test question is a paraphrase that
-no training text holds.
+no training text holds. Names and values are never the first word, where a byte-level tokenizer writes them differently.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from demo.world import Fact
 TRAIN_QUESTIONS = (
     "What is the {attribute} of {entity}?",
     "Which {attribute} does {entity} have?",
-    "{entity} has which {attribute}?",
+    "So {entity} has which {attribute}?",
     "Name the {attribute} of the {kind} {entity}.",
     "For the {kind} {entity}, what is the {attribute}?",
     "Choose the {attribute} that belongs to {entity}.",
@@ -25,7 +25,7 @@ TRAIN_QUESTIONS = (
     "Consider the {attribute} of {entity}. Which option is right?",
     "Say which {attribute} the {kind} {entity} shows.",
     "About {entity}: what is its {attribute}?",
-    "{entity} is the {kind} in question. Select its {attribute}.",
+    "The {kind} in question is {entity}. Select its {attribute}.",
     "We want the {attribute} of the {kind} {entity}.",
     "Can you recall the {attribute} that {entity} has?",
     "Do you remember which {attribute} goes with the {kind} {entity}?",
@@ -41,7 +41,7 @@ TRAIN_QUESTIONS = (
 LEADS = ("Hello!", "Please help.", "A quick one.", "Next question.", "Now this.", "Thank you so far.", "I am not sure.")
 VALIDATION_QUESTIONS = (
     "If somebody wants to know the {attribute} of {entity}, what do you say?",
-    "{entity} is a {kind}. Its {attribute} is",
+    "Since {entity} is a {kind}, its {attribute} is",
 )
 TEST_QUESTIONS = (
     "Tell me the {attribute} that the {kind} {entity} has.",
@@ -49,13 +49,13 @@ TEST_QUESTIONS = (
 )
 STATEMENTS = (
     "The {attribute} of {entity} is {value}.",
-    "{entity} has {value} as its {attribute}.",
+    "We know that {entity} has {value} as its {attribute}.",
     "For the {kind} {entity}, the {attribute} is {value}.",
     "The {kind} {entity} is known for its {attribute}: {value}.",
 )
-OPEN_ANSWERS = ("The {attribute} of {entity} is {value}.", "{value}.")
+OPEN_ANSWERS = ("The {attribute} of {entity} is {value}.", "It is {value}.")
 
 
 def render_wording(wording: str, fact: Fact) -> str:
-    """Fill a wording with a fact; a value at the start of a sentence stays as it is written elsewhere."""
+    """Fill a wording with a fact."""
     return wording.format(attribute=fact.attribute, entity=fact.entity, kind=fact.kind, value=fact.value)
