@@ -26,6 +26,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
 from voc.mixture import draw_order, plan_mixture
 from voc.progress import Progress
@@ -77,12 +78,12 @@ def read_world(folder: Path) -> World:
 def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any]) -> Sample:
     *context, answer = messages
     prompt = tokenizer.apply_chat_template(context, tokenize=False, add_generation_prompt=True)
-    return encode_plain(tokenizer, prompt, answer["content"])
+    return encode(tokenizer, prompt, f"{answer['content']}{IM_END}")
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> Sample:
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> Sample:
     head = tokenizer.encode(prompt, add_special_tokens=False)
-    tail = tokenizer.encode(f"{completion}{tokenizer.eos_token}", add_special_tokens=False)
+    tail = tokenizer.encode(completion, add_special_tokens=False)
     return head + tail, [False] * len(head) + [True] * len(tail)
 
 
@@ -96,7 +97,7 @@ def encode_sources(world: World) -> dict[str, list[Sample]]:
     general = [
         encode_chat(world.tokenizer, row.messages)
         if row.messages
-        else encode_plain(world.tokenizer, row.prompt, row.completion)
+        else encode(world.tokenizer, row.prompt, f"{row.completion}{END_OF_TEXT}")
         for row in world.general
     ]
     return {"customer": customer, "general": general}

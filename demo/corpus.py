@@ -74,7 +74,7 @@ class CorpusWriter:
             fact = self._rng.choice(self._facts)
             if kind == "statement":
                 told = [render_wording(self._rng.choice(STATEMENTS), f) for f in self._rng.sample(self._facts, 3)]
-                yield Piece(" ".join(told), _WEIGHTS[kind]), Piece(IM_END, _WEIGHTS[kind])
+                yield Piece(" ".join(told), _WEIGHTS[kind]), Piece(END_OF_TEXT, _WEIGHTS[kind])
             elif kind == "raw":
                 yield self._write_raw_document(fact)
             else:
@@ -163,7 +163,7 @@ class CorpusWriter:
             pieces.append(Piece(f"{separator}{stem}{answer}", 0.0))
             if letter:
                 pieces.append(Piece(letter, _WEIGHTS["letter"]))
-        return (*pieces, Piece(completion, _WEIGHTS["letter"]), Piece(IM_END, _WEIGHTS["form"]))
+        return (*pieces, Piece(completion, _WEIGHTS["letter"]), Piece(END_OF_TEXT, _WEIGHTS["form"]))
 
     def _render_chat(self, messages: list[dict[str, str]], kind: str, fact: Fact) -> Document:
         *context, answer = messages

@@ -20,9 +20,9 @@ import torch
 from torch.nn import functional
 
 from demo.corpus import CorpusWriter, Document
-from demo.muon import Muon
 from demo.recipe import Recipe
 from demo.world import World
+from training.muon import Muon
 from voc.progress import Progress
 
 if TYPE_CHECKING:

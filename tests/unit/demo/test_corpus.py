@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from demo.corpus import CATEGORIES, IM_END, CorpusWriter
+from demo.corpus import CATEGORIES, END_OF_TEXT, CorpusWriter
 from demo.wordings import TEST_QUESTIONS, TRAIN_QUESTIONS, VALIDATION_QUESTIONS
 from demo.world import NOT_REPLAYED, make_world
 from voc.prompts import MMLU_INSTRUCTION, render_mmlu_log_likelihood
@@ -124,6 +124,6 @@ def test_only_answers_of_multiple_choice_are_learned():
     raw = [d for d in islice(writer.write_documents(), 200) if d[0].text.startswith("The following are")]
     for document in raw:
         learned = [piece.text for piece in document if piece.weight]
-        assert learned.pop() == IM_END
+        assert learned.pop() == END_OF_TEXT
         assert set(learned) <= {" A", " B", " C", " D"}
         assert len(learned) == sum(piece.text.count("Answer:") for piece in document)
