@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from evaluation.vllm_command import build_command, build_environment
+from voc.config import ServingConfig
+
+KEY = "the-secret-key"
+
+
+def option(command, name):
+    return command[command.index(name) + 1]
+
+
+def test_a_gpu_server_gets_its_parallel_sizes_and_its_share_of_memory():
+    serving = ServingConfig(max_model_len=4096, num_gpus=8, tensor_parallel_size=4, data_parallel_size=2)
+    command = build_command(serving, Path("/models/x"), "candidate", 8001)
+    assert option(command, "--tensor-parallel-size") == "4"
+    assert option(command, "--data-parallel-size") == "2"
+    assert option(command, "--gpu-memory-utilization") == "0.9"
+    assert "--kv-cache-memory-bytes" not in command
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in build_environment(serving, KEY, {})
+
+
+def test_a_cpu_server_gets_a_cache_of_fixed_size_and_its_threads():
+    serving = ServingConfig(max_model_len=512, kv_cache_gib=0.25, omp_num_threads=1, enforce_eager=True)
+    command = build_command(serving, Path("/models/x"), "base", 8001)
+    assert option(command, "--kv-cache-memory-bytes") == str(1 << 28)
+    assert "--enforce-eager" in command
+    assert "--tensor-parallel-size" not in command
+    assert build_environment(serving, KEY, {})["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_server_is_named_after_its_model_and_bound_where_the_config_says():
+    serving = ServingConfig(max_model_len=512, host="127.0.0.1")
+    command = build_command(serving, Path("/models/x"), "base", 8001)
+    assert option(command, "--served-model-name") == "base"
+    assert option(command, "--model") == "/models/x"
+    assert (option(command, "--host"), option(command, "--port")) == ("127.0.0.1", "8001")
+    assert "--enable-prefix-caching" in command
+
+
+def test_no_code_of_a_model_is_trusted_and_its_sampling_defaults_are_ignored():
+    command = build_command(ServingConfig(max_model_len=512), Path("/models/x"), "base", 8001)
+    assert "--trust-remote-code" not in command
+    assert option(command, "--generation-config") == "vllm"
+
+
+def test_a_step_is_never_smaller_than_a_batch():
+    serving = ServingConfig(max_model_len=512, max_num_seqs=256, max_num_batched_tokens=128)
+    assert option(build_command(serving, Path("x"), "base", 1), "--max-num-batched-tokens") == "256"
+
+
+def test_the_key_is_in_the_environment_and_not_on_the_command_line():
+    serving = ServingConfig(max_model_len=512)
+    assert not any(KEY in word or "api-key" in word for word in build_command(serving, Path("x"), "base", 1))
+    assert build_environment(serving, KEY, {})["VLLM_API_KEY"] == KEY
+
+
+@pytest.mark.parametrize("name", ["NIGHTFORGE_ENDPOINT_KEY", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "RAY_ADDRESS"])
+def test_the_pipelines_own_secrets_do_not_reach_the_server(name):
+    environment = build_environment(ServingConfig(max_model_len=512), KEY, {name: "secret", "PATH": "/bin"})
+    assert name not in environment
+    assert environment["PATH"] == "/bin"
+
+
+def test_the_server_asks_no_hub_and_reports_to_nobody():
+    environment = build_environment(ServingConfig(max_model_len=512), KEY, {})
+    assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
