@@ -1,0 +1,171 @@
+"""A real vLLM server (CPU build) on a random Qwen3, and both suites as its clients.
+
+python -m pytest tests/integration/test_serving.py
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluation.endpoint import KEY_VARIABLE, check_endpoint, read_endpoint
+from evaluation.mmlu_suite import evaluate_mmlu
+from evaluation.shards import Shard
+from evaluation.voc_suite import evaluate_voc
+from tests.tiny_model import DEFAULT_TEXTS, make_tiny_model
+from tests.unit.evaluation.served_run import LABEL, make_run, write_questions, write_test_set
+from voc.config_file import dump_config
+from voc.errors import EndpointError
+from voc.manifest import commit_folder, read_manifest
+from voc.run import ModelEntry, write_models
+from voc.store import LocalStore
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]  # a crowded machine imports vLLM for minutes
+
+KEY = "the-key-of-the-serving-test"
+START_TIMEOUT_S = 420
+NUM_COMMENTS, NUM_QUESTIONS = 12, 20
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A run with one candidate, its serve process, and the endpoint; the process is stopped by the last test."""
+    root = tmp_path_factory.mktemp("serving")
+    texts = [*DEFAULT_TEXTS, *[f"Answer: {letter}" for letter in "ABCD"] * 4]
+    make_tiny_model(root / "base", texts, hidden_size=64, head_dim=32, max_position_embeddings=512)
+    commit_folder(LocalStore(root), "base", root / "base")
+    serving = {
+        "max_model_len": 512,
+        "max_num_batched_tokens": 1024,
+        "dtype": "float32",
+        "kv_cache_gib": 0.1,
+        "enforce_eager": True,
+        "omp_num_threads": 1,
+        "start_timeout_s": START_TIMEOUT_S,
+    }
+    run = make_run(root, serving=serving, voc={"max_tokens": 200, "structured_output": True}, mmlu={"max_tokens": 8})
+    run.store.write_bytes(run.layout.config, dump_config(run.config))
+    write_models(run, [ModelEntry("a", "candidate", "A", str(root / "base"), None)])
+    write_test_set(run, NUM_COMMENTS)
+    write_questions(root / "mmlu", NUM_QUESTIONS)
+    environment = {**os.environ, KEY_VARIABLE: KEY, "PYTHONPATH": str(REPOSITORY)}
+    command = [
+        sys.executable,
+        "-m",
+        "evaluation",
+        "serve",
+        "--store-uri",
+        run.store.uri,
+        "--run-id",
+        "r1",
+        "--model",
+        "a",
+    ]
+    with (root / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield run, process, wait_until_announced(run, process, root / "serve.log")
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its watchdog takes the server with it
+                process.wait()
+
+
+def wait_until_announced(run, process, log):
+    deadline = time.monotonic() + START_TIMEOUT_S + 30
+    while time.monotonic() < deadline:
+        endpoint = read_endpoint(run, "a")
+        if endpoint is not None:
+            return endpoint
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    pytest.fail("the server is not healthy:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-30:]))
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+
+
+def read_lines(run, suite, name):
+    data = run.store.read_bytes(f"{run.layout.shard('a', suite, 0, 1)}/{name}")
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_the_endpoint_asks_for_the_key_and_says_what_it_serves(served):
+    _, _, endpoint = served
+    assert check_endpoint(endpoint.url, "a", KEY)["max_model_len"] == 512
+    assert endpoint.engine.startswith("vllm ")
+    with pytest.raises(EndpointError, match="401"):
+        check_endpoint(endpoint.url, "a", "another key")
+
+
+def test_structured_answers_hold_only_labels_of_the_taxonomy(served):
+    run, _, _ = served
+    evaluate_voc(run, "a", Shard(0, 1))
+    lines = read_lines(run, "voc", "predictions.jsonl")
+    assert [line["custom_id"] for line in lines] == [f"c{i}" for i in range(NUM_COMMENTS)]
+    for line in lines:
+        assert line["usage"]["completion_tokens"] > 0
+        for segment in line["segments"] or []:
+            assert {level: segment[level] for level in LABEL} == LABEL
+        if line["finish_reason"] == "stop":
+            assert line["failure"] is None
+            assert line["strict"]
+
+
+def test_the_engine_scores_choices_as_lm_eval_does(served, monkeypatch):
+    from evaluation import mmlu_model
+
+    run, _, _ = served
+    evaluate_mmlu(run, "a", "log_likelihood", Shard(0, 1))
+    prefix = run.layout.shard("a", "mmlu_log_likelihood", 0, 1)
+    together = read_lines(run, "mmlu_log_likelihood", "samples.jsonl")
+    assert read_manifest(run.store, prefix).facts["questions_by_scoring"] == {
+        "logprob_token_ids": NUM_QUESTIONS,
+        "echo": 0,
+    }
+    run.store.delete_prefix(prefix)
+    monkeypatch.setattr(mmlu_model.LogLikelihoodModel.__init__, "__kwdefaults__", {"scoring": mmlu_model.STOCK})
+    evaluate_mmlu(run, "a", "log_likelihood", Shard(0, 1))
+    echoed = read_lines(run, "mmlu_log_likelihood", "samples.jsonl")
+    assert read_manifest(run.store, prefix).facts["questions_by_scoring"]["echo"] == NUM_QUESTIONS
+    assert [line["prediction"] for line in together] == [line["prediction"] for line in echoed]
+    for one, other in zip(together, echoed, strict=True):
+        assert one["log_probabilities"] == pytest.approx(other["log_probabilities"], abs=1e-4)
+
+
+def test_generative_answers_come_for_every_question(served):
+    run, _, _ = served
+    evaluate_mmlu(run, "a", "generative", Shard(0, 1))
+    lines = read_lines(run, "mmlu_generative", "samples.jsonl")
+    assert [line["custom_id"] for line in lines] == [f"mmlu-{i:06d}" for i in range(NUM_QUESTIONS)]
+    assert any(line["text"] for line in lines)
+
+
+def test_sigterm_ends_the_whole_server_and_removes_the_endpoint(served):
+    run, process, endpoint = served
+    children = list_descendants(process.pid)
+    assert len(children) >= 2  # the API server and the engine
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert read_endpoint(run, "a") is None
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    with pytest.raises(EndpointError, match="does not answer"):
+        check_endpoint(endpoint.url, "a", KEY)
+
+
+def list_descendants(pid):
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
