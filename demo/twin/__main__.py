@@ -98,14 +98,10 @@ def _run_dag(twin: Twin, address: TwinAddress, arguments: argparse.Namespace) ->
 
 
 def print_result(plan: dict[str, Any]) -> None:
-    """Print a finished run's table, its stages' wall times and where its files are."""
+    """Print a finished run's table (with its stages' wall times) and where its files are."""
     store, layout = open_store(plan["store_uri"]), RunLayout(plan["run_id"])
     print()
     print(store.read_bytes(f"{layout.report}/report.txt").decode())
-    timings = [json.loads(store.read_bytes(key)) for key in store.list_keys(layout.timings)]
-    print("Wall time per stage")
-    for timing in sorted(timings, key=lambda t: t["started_at"]):
-        print(f"  {timing['stage']:<44} {timing['wall_s']:8.1f} s")
     for label, key in (("HTML report", f"{layout.report}/index.html"), ("run folder", layout.root)):
         path = store.local_path(key)
         print(f"{label}: {path or f'{store.uri}/{key}'}")
