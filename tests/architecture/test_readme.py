@@ -34,7 +34,7 @@ def test_every_stage_of_the_readme_takes_its_options(line: str) -> None:
     words = words_of(line)
     module, rest = words[2], words[3:]
     options = [word for word in rest if word.startswith("--")]
-    command = [word for word in rest[: rest.index(options[0])]]
+    command = list(rest[: rest.index(options[0])])
     done = subprocess.run(
         [sys.executable, "-m", module, *command, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -45,7 +45,7 @@ def test_every_stage_of_the_readme_takes_its_options(line: str) -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_complete(path: Path) -> None:
     names = re.findall(r"\$\{([A-Z_]+)\}", path.read_text())
-    assert load_config(path, environ={name: "/somewhere" for name in names}).arms
+    assert load_config(path, environ=dict.fromkeys(names, "/somewhere")).arms
 
 
 def test_the_readme_shows_the_table_of_a_real_run() -> None:

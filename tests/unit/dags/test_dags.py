@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,7 @@ def nightly(configured: None) -> Any:
 def test_the_night_goes_from_preflight_to_promotion(nightly: Any) -> None:
     order = ["preflight", "prepare", "train", "list_models", "evaluate.serve", "evaluate.wait", "evaluate.voc_0"]
     order += ["gather", "decide", "promote"]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         assert after in nightly.get_task(before).get_flat_relative_ids(upstream=False), (before, after)
 
 

@@ -35,5 +35,5 @@ def test_a_preferred_port_that_is_taken_is_left_alone(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("value", ["0", "70000", "http"])
 def test_what_is_no_port_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(ConfigError, match="expected|Expected"):
+    with pytest.raises(ConfigError, match="Expected"):
         choose_port(VARIABLE)
