@@ -13,7 +13,7 @@ STUBBORN = """
 import os, signal, sys, time
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("child ready", flush=True)
+os.write(1, b"child ready\\n")  # in one piece: both write
 time.sleep(60)
 """
 HOLDER = """
