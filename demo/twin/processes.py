@@ -116,7 +116,7 @@ def measure_pss_bytes() -> int:
 class PeakMemory:
     """Samples the descendants' memory in a thread; `peak_bytes` is the largest sample."""
 
-    def __init__(self, *, interval_s: float = 5.0) -> None:
+    def __init__(self, *, interval_s: float = 15.0) -> None:
         self.peak_bytes = 0
         self._interval_s = interval_s
         self._stop = threading.Event()

@@ -176,6 +176,7 @@ class Twin:
             "RAY_AUTH_TOKEN": self.ray_token,
             # Ray replaces a loopback node address by the machine's own, unless it thinks that it is on a desktop.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_worker_niceness": "0",  # 15 by default: on two shared cores the workers wait for everybody else
             "RAY_JOB_START_TIMEOUT_SECONDS": str(RAY_JOB_START_TIMEOUT_S),
             "NIGHTFORGE_ENDPOINT_KEY": self._secrets["endpoint_key"],
             "HF_HUB_OFFLINE": "1",

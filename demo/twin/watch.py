@@ -7,7 +7,7 @@ from typing import Any
 
 from demo.twin.airflow_api import FINISHED_RUN, AirflowApi
 
-POLL_S = 1.0
+POLL_S = 2.0
 STILL_RUNNING_S = 30.0
 _LOG_LINES = 40
 _QUIET_STATES = frozenset({None, "scheduled", "queued"})
