@@ -64,6 +64,8 @@ def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks) -> None:
     options: dict[str, Any] = {
         "mesh": init_device_mesh(ranks.device.type, (ranks.world_size,)),
         "mp_policy": MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32),
+        # The ranks of a CPU run share one memory and a slow network: whole layers stay until the backward pass is done.
+        "reshard_after_forward": ranks.device.type != "cpu",
     }
     for layer in layers:
         fully_shard(layer, **options)

@@ -98,9 +98,9 @@ def orthogonalise_sharded(shards: Sequence[torch.Tensor], like: torch.Tensor) ->
     padded = shards[0].new_zeros(len(shards), rows_per_rank, num_columns)
     for index, shard in enumerate(shards):
         padded[index, : len(shard)] = shard
-    gathered = padded.new_empty(world_size, *padded.shape)
-    dist.all_gather_into_tensor(gathered.view(-1), padded.view(-1), group=process_group)
-    whole = gathered.transpose(0, 1).reshape(len(shards), -1, num_columns)[:, :num_rows]
+    gathered = [torch.empty_like(padded) for _ in range(world_size)]
+    dist.all_gather(gathered, padded, group=process_group)
+    whole = torch.cat(gathered, dim=1)[:, :num_rows].contiguous()
     results = torch.zeros_like(whole)
     if rank < len(shards):
         results[rank::world_size] = orthogonalise(whole[rank::world_size])
