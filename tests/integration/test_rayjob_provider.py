@@ -31,8 +31,8 @@ from rayjob_provider.hooks.ray_job import RayJobHook  # noqa: E402
 from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator  # noqa: E402
 from rayjob_provider.triggers.ray_job import RayJobTrigger  # noqa: E402
 
-pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
-START_ATTEMPTS = 2
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+START_ATTEMPTS = 3
 START_TIMEOUT_S = 130
 TOKEN = "integration-token-of-this-test"
 AIRFLOW = [sys.executable, "-m", "airflow"]
@@ -107,6 +107,7 @@ def start_head(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     command = [str(Path(RAY_PYTHON).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": ""}
+    env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray replaces the loopback address by the machine's own
     env["PATH"] = f"{Path(RAY_PYTHON).parent}{os.pathsep}{env['PATH']}"
     with (folder / "head.log").open("wb") as log:
         return subprocess.Popen(
