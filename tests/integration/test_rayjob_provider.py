@@ -31,7 +31,7 @@ from rayjob_provider.hooks.ray_job import RayJobHook  # noqa: E402
 from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator  # noqa: E402
 from rayjob_provider.triggers.ray_job import RayJobTrigger  # noqa: E402
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 START_ATTEMPTS = 3
 START_TIMEOUT_S = 130
 TOKEN = "integration-token-of-this-test"
