@@ -9,7 +9,6 @@ finds the folders finished.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -33,7 +32,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _make(arguments: argparse.Namespace) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a shared machine
     make_demo(arguments.output, Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)}))
 
 

@@ -1,18 +1,21 @@
 """Pretrain the tiny base model from scratch: plain torch, a few minutes on two CPU threads.
 
 Documents are drawn in pools, sorted by length inside a pool and cut into batches, so that little is padded. Matrices are
-updated by Muon, embeddings and norms by AdamW.
+updated by Muon, embeddings and norms by AdamW. Operations this small gain nothing from torch's own threads (two took twice
+as long as one), so a batch is cut instead: each thread takes a part of it through its own copy of the model.
 
 Source: Muon, https://kellerjordan.github.io/posts/muon/; warm-up, stable, decay schedule, arXiv:2404.06395.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import random
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -72,7 +75,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
 
 def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, recipe: Recipe) -> None:
     """Train in place for `recipe.pretrain_steps` steps, printing loss, tokens/s and the time left."""
-    torch.set_num_threads(recipe.threads)
+    torch.set_num_threads(1)
     keep_freed_memory()
     writer = CorpusWriter(world, world.facts, random.Random(f"{recipe.seed}/pretrain"))
     rng = random.Random(f"{recipe.seed}/batches")
@@ -85,16 +88,16 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world:
     progress = Progress("pretrain", recipe.pretrain_steps, "steps")
     tokens, mean_loss, started = 0, 0.0, time.monotonic()
     model.train()
+    gradients = BatchGradients(model, recipe.threads)
     for step, (ids, weights) in enumerate(islice(batches, recipe.pretrain_steps)):
-        loss = compute_loss(model, ids, weights)
-        loss.backward()
+        loss = gradients.compute(ids, weights)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
         tokens += ids.numel()
-        mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()
+        mean_loss = loss if step == 0 else 0.98 * mean_loss + 0.02 * loss
         progress.advance(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
     progress.finish(loss=f"{mean_loss:.4f}", tokens_per_s=f"{tokens / (time.monotonic() - started):.0f}")
     model.eval()
@@ -123,8 +126,45 @@ def build_optimizers(
     ]
 
 
-def compute_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the weighted mean cross-entropy of the labelled tokens.
+class BatchGradients:
+    """Computes the gradients of one batch in several threads.
+
+    Args:
+        model: Receives the gradients.
+        threads: Parts of a batch, one thread each; every thread but the first has a copy that shares the parameters.
+    """
+
+    def __init__(self, model: Qwen3ForCausalLM, threads: int) -> None:
+        self._models = [model, *(copy.deepcopy(model) for _ in range(threads - 1))]
+        for copied in self._models[1:]:
+            for parameter, shared in zip(copied.parameters(), model.parameters(), strict=True):
+                parameter.data = shared.data
+        self._pool = ThreadPoolExecutor(threads)
+
+    def compute(self, ids: torch.Tensor, weights: torch.Tensor) -> float:
+        """Set the gradients of the weighted mean loss over the whole batch and return that loss."""
+        total, count = weights[:, 1:].sum(), len(self._models)
+        parts = [
+            self._pool.submit(_backward, model, ids[part::count], weights[part::count], total)
+            for part, model in enumerate(self._models[: len(ids)])
+        ]
+        loss = sum(part.result() for part in parts)
+        for copied in self._models[1:]:
+            for parameter, partial in zip(self._models[0].parameters(), copied.parameters(), strict=True):
+                if parameter.grad is not None and partial.grad is not None:
+                    parameter.grad += partial.grad
+                partial.grad = None
+        return loss
+
+
+def _backward(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> float:
+    loss = compute_loss_sum(model, ids, weights) / total
+    loss.backward()
+    return loss.item()
+
+
+def compute_loss_sum(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted sum of the cross-entropy of the labelled tokens.
 
     Rows are padded on the right and attention is causal, so no mask is needed; logits are made at labelled places only.
     """
@@ -132,8 +172,7 @@ def compute_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, weights: torch.Tens
     labelled = weights[:, 1:] > 0
     logits = model.lm_head(hidden[:, :-1][labelled])
     losses = functional.cross_entropy(logits, ids[:, 1:][labelled], reduction="none")
-    chosen = weights[:, 1:][labelled]
-    return (losses * chosen).sum() / chosen.sum()
+    return (losses * weights[:, 1:][labelled]).sum()
 
 
 def encode_document(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[float]]:

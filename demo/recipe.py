@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 # Goes up whenever the same recipe gives other bytes, so that folders made by older code are made again.
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Recipe:
         test_comments: VOC records for the test; none of their comments is a training comment.
         general_rows: General rows, all about replayed facts.
         questions: Multiple-choice test questions, at most 576 (288 facts in 2 held-out wordings).
-        threads: CPU threads of the pretraining; the sums depend on it in their last bits.
+        threads: Parts of a batch that are computed at once; the sums depend on it in their last bits.
     """
 
     seed: int = 0
