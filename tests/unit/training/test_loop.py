@@ -113,3 +113,13 @@ def test_an_exported_model_can_be_the_next_base(make_job: MakeJob) -> None:
     train(second)
     assert second.inputs["base"] == read_manifest(first.run.store, first.run.layout.export("mixed")).digest
     read_model(second.run.store.local_path(second.run.layout.export("mixed")))
+
+
+@pytest.mark.gpu
+def test_a_cuda_device_trains_and_exports_in_bfloat16(make_job: MakeJob) -> None:
+    job = make_job(training={"gpus_per_worker": 1, "param_dtype": "bfloat16", "max_steps": 12})
+    train(job)
+    losses = read_losses(job)
+    assert losses[-1] < losses[0] - 1
+    assert is_trained(job)
+    verify_directory(job.run.store, job.run.layout.export(job.arm))
