@@ -27,6 +27,8 @@ FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 600.0
+# How vLLM refuses a prompt that leaves no room for an answer: longer than the context, or exactly as long.
+_TOO_LONG = ("maximum context length", "max_tokens must be at least 1, got 0")
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MAX_SHOWN = 300
 
@@ -196,7 +198,7 @@ class EndpointClient:
         shown = " ".join(text.split())[:_MAX_SHOWN]
         if status in _RETRIED:
             raise _TransientError(f"{status}: {shown}", float(retry_after) if retry_after.isdigit() else 0.0)
-        if status == HTTPStatus.BAD_REQUEST and "maximum context length" in text:
+        if status == HTTPStatus.BAD_REQUEST and any(said in text for said in _TOO_LONG):
             raise PromptTooLongError(shown, remedy="raise serving.max_model_len")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise EndpointError(

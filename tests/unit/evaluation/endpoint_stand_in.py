@@ -20,6 +20,7 @@ class StandIn:
         score: From a prompt's token ids and a token id to its log-probability.
         knows_choice_scoring: Whether `logprob_token_ids` is a field of the server.
         too_long: From a chat request to whether it does not fit.
+        too_long_message: What is said of one that does not.
         refuse_after: Requests that are answered before every further one gets a 404.
     """
 
@@ -30,6 +31,7 @@ class StandIn:
     score: object = staticmethod(lambda prompt, token: -float((sum(prompt) * 31 + token * 7) % 97) / 10)
     knows_choice_scoring: bool = True
     too_long: object = staticmethod(lambda body: False)
+    too_long_message: str = "This model's maximum context length is 512 tokens."
     delay_s: float = 0.0
     refuse_after: int | None = None
     requests: list = field(default_factory=list)
@@ -103,7 +105,7 @@ class StandIn:
         body = await request.json()
         self.requests.append(body)
         if self.too_long(body) and "truncate_prompt_tokens" not in body:
-            message = "This model's maximum context length is 512 tokens."
+            message = self.too_long_message
             return web.json_response({"error": {"message": message}}, status=400)
         text = self.answer(body["messages"][-1]["content"])
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}

@@ -92,8 +92,15 @@ def test_another_model_behind_the_address_is_refused(server):
         ask(server)
 
 
-def test_a_prompt_that_does_not_fit_has_its_own_error(server):
-    server.too_long = lambda body: True
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 512 tokens.",
+        "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",  # a prompt exactly as long as the context
+    ],
+)
+def test_a_prompt_that_does_not_fit_has_its_own_error(server, message):
+    server.too_long, server.too_long_message = lambda body: True, message
     with pytest.raises(PromptTooLongError):
         ask(server)
 
