@@ -227,11 +227,13 @@ class GenerativeModel(LocalChatCompletion):  # type: ignore[misc]
             async def ask(request: Instance) -> None:
                 chat, settings = request.args
                 messages, max_tokens = json.loads(chat.prompt), int(settings["max_gen_toks"])
-                truncated = False
                 try:
                     completion = await client.chat(messages, max_tokens=max_tokens)
+                    # vLLM shortens an answer that has too little room left, and says nothing.
+                    truncated = completion.finish_reason == "length" and completion.completion_tokens < max_tokens
                 except PromptTooLongError:
                     truncated = True
+                if truncated:
                     kept = self.max_length + 1 - max_tokens
                     completion = await client.chat(messages, max_tokens=max_tokens, keep_last_tokens=kept)
                 self._part.append(

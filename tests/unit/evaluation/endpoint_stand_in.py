@@ -21,6 +21,7 @@ class StandIn:
         knows_choice_scoring: Whether `logprob_token_ids` is a field of the server.
         too_long: From a chat request to whether it does not fit.
         too_long_message: What is said of one that does not.
+        leaves_little_room: From a chat request to whether its answer is shortened to one token.
         refuse_after: Requests that are answered before every further one gets a 404.
     """
 
@@ -31,6 +32,7 @@ class StandIn:
     score: object = staticmethod(lambda prompt, token: -float((sum(prompt) * 31 + token * 7) % 97) / 10)
     knows_choice_scoring: bool = True
     too_long: object = staticmethod(lambda body: False)
+    leaves_little_room: object = staticmethod(lambda body: False)
     too_long_message: str = "This model's maximum context length is 512 tokens."
     delay_s: float = 0.0
     refuse_after: int | None = None
@@ -108,7 +110,10 @@ class StandIn:
             message = self.too_long_message
             return web.json_response({"error": {"message": message}}, status=400)
         text = self.answer(body["messages"][-1]["content"])
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        finish_reason = "stop"
+        if self.leaves_little_room(body) and "truncate_prompt_tokens" not in body:
+            text, finish_reason = text.split()[0], "length"
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
         usage = {"prompt_tokens": 7, "completion_tokens": len(text.split())}
         return web.json_response({"model": self.model, "choices": [choice], "usage": usage})
 

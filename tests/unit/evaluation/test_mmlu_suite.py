@@ -90,8 +90,10 @@ def test_a_context_that_is_too_long_keeps_its_end_and_is_counted(tmp_path, serve
     assert make_tokenizer().decode(sent[0]).endswith("Answer:")
 
 
-def test_a_chat_that_is_too_long_keeps_its_end_and_is_counted(tmp_path, server):
-    server.too_long = lambda body: "What is 3?" in body["messages"][-1]["content"]
+@pytest.mark.parametrize("fault", ["too_long", "leaves_little_room"])
+def test_a_chat_that_is_too_long_keeps_its_end_and_is_counted(tmp_path, server, fault):
+    """Too long for the context, or so long that the answer would be cut short."""
+    setattr(server, fault, lambda body: "What is 3?" in body["messages"][-1]["content"])
     _, manifest = evaluate(make_served_run(tmp_path, server), "generative")
     assert manifest.facts["truncated_prompts"] == 1
     assert [b["truncate_prompt_tokens"] for b in server.requests if "truncate_prompt_tokens" in b] == [512 - 16]
