@@ -79,7 +79,7 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world:
     keep_freed_memory()
     writer = CorpusWriter(world, world.facts, random.Random(f"{recipe.seed}/pretrain"))
     rng = random.Random(f"{recipe.seed}/batches")
-    batches = _draw_batches(writer.write_documents(), tokenizer, recipe.pretrain_batch_size, rng)
+    batches = draw_batches(writer.write_documents(), tokenizer, recipe.pretrain_batch_size, rng)
     optimizers = build_optimizers(model, MUON_LEARNING_RATE, ADAMW_LEARNING_RATE, WEIGHT_DECAY)
     schedulers = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.pretrain_steps))
@@ -186,9 +186,10 @@ def encode_document(tokenizer: PreTrainedTokenizerFast, document: Document) -> t
     return ids, weights
 
 
-def _draw_batches(
+def draw_batches(
     documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random
 ) -> Iterator[Batch]:
+    """Give batches of documents of about one length, without end."""
     while True:
         pool = [encode_document(tokenizer, document) for document in islice(documents, batch_size * POOL_BATCHES)]
         pool.sort(key=lambda row: len(row[0]))

@@ -17,7 +17,9 @@ def format_table(report: Mapping[str, Any]) -> str:
         format_columns(_study_rows(table)),
     ]
     if any(row["below_chance"] for row in table["rows"]):
-        parts.append("! below chance, so no measure of knowledge: answers of the wrong form, or one letter for every question")
+        parts.append(
+            "! below chance, so no measure of knowledge: answers of the wrong form, or one letter for every question"
+        )
     if report["slices"]:
         parts.append(format_columns(_slice_rows(report["slices"])))
     if report["decision"]:
