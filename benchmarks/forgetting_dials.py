@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--muon", type=float, nargs="+", default=[0.025], help="0: AdamW on everything")
     parser.add_argument("--adamw", type=float, default=2.5e-3)
     parser.add_argument("--general", type=float, nargs="+", default=[0.0, 0.25], help="general share of each arm")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more of torch's threads gain nothing at this size")
     parser.add_argument("--base", action="store_true", help="score the base model too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
