@@ -9,7 +9,7 @@ RAY_PYTHON = $(shell docker/make-env.sh ray)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins:$(CURDIR)/dags
 export HF_HUB_OFFLINE ?= 1
 
-SOURCES := voc training evaluation demo dags plugins tests benchmarks
+SOURCES := voc corpus training evaluation demo dags plugins tests benchmarks
 
 ##@ Run
 
@@ -40,7 +40,7 @@ test: env lint test-airflow test-ray ## Lint and all tests, the DAG for real inc
 lint: env ## ruff, format, mypy and the import contracts
 	@$(RAY_PYTHON) -m ruff check $(SOURCES)
 	@$(RAY_PYTHON) -m ruff format --check $(SOURCES)
-	@$(RAY_PYTHON) -m mypy voc training evaluation demo dags plugins/rayjob_provider
+	@$(RAY_PYTHON) -m mypy voc corpus training evaluation demo dags plugins/rayjob_provider
 	@$$(dirname $(RAY_PYTHON))/lint-imports
 
 .PHONY: test-airflow

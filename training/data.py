@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.encode import IGNORE_INDEX, EncodedSample
+from corpus.encode import IGNORE_INDEX, EncodedSample
 from training.packing import Document, choose_row_len, pack_first_fit_decreasing
 
 

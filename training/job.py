@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from training.base_model import BaseModel, open_base
+from corpus.base_model import BaseModel, open_base
 from training.data import EncodedSource, load_encoded, slice_step
 from training.packing import Document
 from voc.config import NightforgeConfig, TrainingConfig

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from training.encode import IGNORE_INDEX
+from corpus.encode import IGNORE_INDEX
 from training.packing import Batch
 from training.process_group import Ranks
 from voc.config import TrainingConfig

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.encode import IGNORE_INDEX
+from corpus.encode import IGNORE_INDEX
 
 ROW_MULTIPLE = 32
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.base_model import BaseModel, open_base
+from corpus.base_model import BaseModel, open_base
+from corpus.encode import EncodedSample, SampleEncoder
 from training.data import EncodedSource, collect_samples, save_encoded
 from training.data_report import build_report
-from training.encode import EncodedSample, SampleEncoder
 from voc.champion import read_champion
 from voc.config import ArmConfig, NightforgeConfig, SourceConfig
 from voc.manifest import Manifest, commit_folder, digest_bytes, is_finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from training.encode import IGNORE_INDEX
+from corpus.encode import IGNORE_INDEX
 from training.job import open_job
 from voc.errors import ConfigError
 from voc.run import Run

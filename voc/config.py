@@ -9,42 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Ratio = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$")]
-
-
-class Section(BaseModel):
-    """A part of the tree: unknown keys are errors, values are fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
 
 
 class StoreConfig(Section):
     """Where the stages meet."""
 
     uri: str = Field(description="file:///folder or s3://bucket/prefix; everything a run writes is below it")
-
-
-class SourceConfig(Section):
-    """One source of training rows."""
-
-    name: Name = Field(description="the name that arms and reports use")
-    uri: str = Field(description="path or URI of a JSONL file")
-    format: Literal["voc", "general"] = Field(
-        description="voc: customer records; general: chat messages or prompt/completion"
-    )
-
-
-class DataConfig(Section):
-    """What the run reads."""
-
-    taxonomy: str = Field(description="path or URI of the taxonomy CSV (L1,L2,L3,L4,description)")
-    test: str = Field(description="path or URI of the held-out VOC records (JSONL)")
-    sources: tuple[SourceConfig, ...] = Field(min_length=1, description="training sources")
-    max_quarantine_ratio: Ratio = Field(0.01, description="share of refused rows in one file above which the run fails")
 
 
 class ModelConfig(Section):
@@ -66,6 +39,9 @@ class SourceWeight(Section):
 
     name: Name = Field(description="one of data.sources")
     weight: float = Field(gt=0, description="share of the final mixture; only ratios matter")
+    categories: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="shares of the source's categories inside its own share; empty: as they occur"
+    )
 
 
 class ArmConfig(Section):
@@ -73,7 +49,7 @@ class ArmConfig(Section):
 
     name: Name = Field(description="name of the candidate")
     title: str = Field(description="how tables call it")
-    unit: Literal["samples", "tokens"] = Field("samples", description="what the weights count")
+    unit: Literal["samples", "tokens", "assistant_tokens"] = Field("samples", description="what the weights count")
     sources: tuple[SourceWeight, ...] = Field(min_length=1, description="shares of the mixture")
 
 

@@ -58,7 +58,7 @@ def test_what_airflow_loads_imports_nothing_heavy(path: Path) -> None:
 
 @pytest.mark.parametrize("path", python_files("plugins/rayjob_provider"), ids=lambda p: p.name)
 def test_the_provider_imports_nothing_of_ours(path: Path) -> None:
-    assert not module_level_imports(path) & {"voc", "training", "evaluation", "demo", "voc_dags"}
+    assert not module_level_imports(path) & {"voc", "corpus", "training", "evaluation", "demo", "voc_dags"}
 
 
 def test_training_and_evaluation_do_not_import_each_other() -> None:
@@ -78,12 +78,12 @@ def _names(node: ast.AST) -> list[str]:
 
 def test_no_module_is_called_after_a_drawer() -> None:
     drawers = {"utils", "helpers", "common", "misc", "ray", "json", "types"}
-    folders = ("voc", "training", "evaluation", "demo", "dags", "plugins")
+    folders = ("voc", "corpus", "training", "evaluation", "demo", "dags", "plugins")
     assert [p for p in python_files(*folders) if p.stem in drawers] == []
 
 
 def test_files_can_be_read_in_one_sitting() -> None:
-    folders = ("voc", "training", "evaluation", "demo", "dags", "plugins")
+    folders = ("voc", "corpus", "training", "evaluation", "demo", "dags", "plugins")
     long = {
         str(p.relative_to(REPOSITORY)): count
         for p in python_files(*folders)
@@ -93,7 +93,7 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 
 def test_asserts_are_for_tests_only() -> None:
-    folders = ("voc", "training", "evaluation", "demo", "dags", "plugins")
+    folders = ("voc", "corpus", "training", "evaluation", "demo", "dags", "plugins")
     found = [
         f"{path}:{node.lineno}"
         for path in python_files(*folders)
@@ -104,7 +104,7 @@ def test_asserts_are_for_tests_only() -> None:
 
 
 def test_nothing_unpickles_or_trusts_remote_code() -> None:
-    folders = ("voc", "training", "evaluation", "demo", "dags", "plugins")
+    folders = ("voc", "corpus", "training", "evaluation", "demo", "dags", "plugins")
     for path in python_files(*folders):
         text = path.read_text()
         assert "trust_remote_code=True" not in text, path

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from corpus.encode import IGNORE_INDEX, EncodedSample
 from training.data import balance, collect_samples, load_encoded, plan_step, save_encoded, slice_step
-from training.encode import IGNORE_INDEX, EncodedSample
 
 I = IGNORE_INDEX  # noqa: E741
 SAMPLES = [EncodedSample((1, 2, 3), (I, 2, 3)), EncodedSample((4, 5), (4, 5)), EncodedSample((6, 7), (I, 7))]

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from corpus.encode import IGNORE_INDEX
 from tests.tiny_model import make_tiny_model
-from training.encode import IGNORE_INDEX
 from training.export import read_tensor_layout, verify_model, write_model
 from training.job import TrainingJob
 from training.loop import train

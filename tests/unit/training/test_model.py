@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from training.encode import IGNORE_INDEX
+from corpus.encode import IGNORE_INDEX
 from training.model import compute_loss_sum, load_model, read_model
 from training.packing import Document, build_batch
 from training.process_group import join_ranks

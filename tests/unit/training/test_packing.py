@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.encode import IGNORE_INDEX
+from corpus.encode import IGNORE_INDEX
 from training.packing import Document, build_batch, choose_row_len, pack_first_fit_decreasing
 
 

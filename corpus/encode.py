@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from training.base_model import BaseModel
+from corpus.base_model import BaseModel
 from voc.prompts import PromptVariant, render_answer, render_messages
 from voc.records import GeneralRecord, RowError, VocRecord
 from voc.taxonomy import Taxonomy

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from corpus.base_model import open_base
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
-from training.base_model import open_base
 from voc.errors import ModelError
 
 

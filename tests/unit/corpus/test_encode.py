@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from corpus.base_model import open_base
+from corpus.encode import IGNORE_INDEX, EncodedSample, SampleEncoder, check_labels, list_learned_texts
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
 from tests.tiny_run import LABELS, make_voc_row
-from training.base_model import open_base
-from training.encode import IGNORE_INDEX, EncodedSample, SampleEncoder, check_labels, list_learned_texts
 from voc.prompts import render_answer, render_messages
 from voc.records import GeneralRecord, RowError, parse_voc_record
 from voc.taxonomy import Leaf, Taxonomy

@@ -1,0 +1,1 @@
+"""Readers of the input formats, one file each, behind `corpus.readers.read_split`."""
