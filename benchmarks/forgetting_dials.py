@@ -28,7 +28,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
-from voc.mixture import draw_order, plan_mixture
+from voc.config import SourceWeight
+from voc.mixture import Stratum, draw_order, plan_mixture
 from voc.progress import Progress
 from voc.prompts import (
     MMLU_CLOSING_SENTENCE,
@@ -106,9 +107,9 @@ def encode_sources(world: World) -> dict[str, list[Sample]]:
 def fine_tune(world: World, samples: dict[str, list[Sample]], weights: dict[str, float], dials: dict[str, Any]) -> Any:
     """Return a tuned copy of the base model."""
     steps, batch = dials["steps"], dials["batch"]
-    plan = plan_mixture(
-        {name: len(rows) for name, rows in samples.items()}, weights, num_samples=steps * batch, seed=dials["seed"]
-    )
+    num_rows = {Stratum(name): len(rows) for name, rows in samples.items()}
+    sources = [SourceWeight(name=name, weight=weight) for name, weight in weights.items()]
+    plan = plan_mixture(num_rows, sources, num_samples=steps * batch, seed=dials["seed"])
     names = [share.name for share in plan.shares]
     drawn = [samples[names[source]][row] for source, row in draw_order(plan)]
     model = copy.deepcopy(world.base).train()

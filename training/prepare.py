@@ -21,7 +21,7 @@ from training.data_report import build_report
 from voc.champion import read_champion
 from voc.config import ArmConfig, NightforgeConfig, SourceConfig
 from voc.manifest import Manifest, commit_folder, digest_bytes, is_finished
-from voc.mixture import MixturePlan, draw_order, plan_mixture, plan_token_mixture
+from voc.mixture import MixturePlan, Stratum, draw_order, plan_mixture, plan_token_mixture
 from voc.model_folder import digest_model
 from voc.progress import Progress
 from voc.prompts import hash_prompt
@@ -131,13 +131,12 @@ def prepare_source(
 
 def plan_arm(arm: ArmConfig, config: NightforgeConfig, sources: Mapping[str, PreparedSource]) -> MixturePlan:
     """Plan what an arm draws: every arm takes the same number of samples."""
-    weights = {source.name: source.weight for source in arm.sources}
     num_samples = config.training.max_steps * config.training.global_batch_size
     if arm.unit == "tokens":
-        tokens = {name: sources[name].encoded.lengths.tolist() for name in weights}
-        return plan_token_mixture(tokens, weights, num_samples=num_samples, seed=config.seed)
-    rows = {name: len(sources[name].records) for name in weights}
-    return plan_mixture(rows, weights, num_samples=num_samples, seed=config.seed)
+        tokens = {source.name: sources[source.name].encoded.lengths.tolist() for source in arm.sources}
+        return plan_token_mixture(tokens, arm.sources, num_samples=num_samples, seed=config.seed)
+    rows = {Stratum(source.name): len(sources[source.name].records) for source in arm.sources}
+    return plan_mixture(rows, arm.sources, num_samples=num_samples, seed=config.seed)
 
 
 def describe_mixture(arm: ArmConfig, plan: MixturePlan, sources: Mapping[str, PreparedSource]) -> dict[str, Any]:

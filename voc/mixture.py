@@ -1,7 +1,9 @@
-"""How many rows each source gives to a training run, which ones, and in which order.
+"""How many rows each source and category gives to a training run.
 
-The plan is exact and small: counts and seeds, written to `mixture.json` before anything expensive starts. The order is
-derived from it, is the same for every number of workers, and can be entered at any position.
+The plan is exact and small: counts and a seed, written to `mixture.json` before anything expensive starts. Which rows, and
+in which order, follows from it alone (`corpus.order`). Weights counted in tokens are planned in `corpus.draw`.
+
+Source: largest remainder (Hamilton's method), Balinski and Young, "Fair Representation", 1982.
 """
 
 from __future__ import annotations
@@ -9,38 +11,115 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 from voc.errors import MixtureError
 
-Unit = Literal["samples", "tokens"]
+Unit = Literal["samples", "tokens", "assistant_tokens"]
+Sampling = Literal["over", "under", "once"]
+
+
+class Stratum(NamedTuple):
+    """Rows that share one weight: a category of a source, or (category None) a whole source, its rows as they occur."""
+
+    source: str
+    category: str | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.category is None else f"{self.source}/{self.category}"
+
+
+class WeightedSource(Protocol):
+    """A source's part of a mixture; `voc.config.SourceWeight` is one."""
+
+    @property
+    def name(self) -> str:
+        """The source."""
+
+    @property
+    def weight(self) -> float:
+        """Share of the final mixture; only ratios matter."""
+
+    @property
+    def categories(self) -> Mapping[str, float]:
+        """Shares of its categories inside its own share; empty: rows as they occur."""
 
 
 @dataclass(frozen=True, slots=True)
-class SourceShare:
-    """What one source gives.
+class StratumShare:
+    """What one stratum gives.
 
     Attributes:
         name: Source.
-        num_rows: Usable rows that the source has.
+        category: Category of the source, or None for the whole source.
         weight: Share of the final mixture, 0..1.
+        num_rows: Usable rows that the stratum has.
         num_samples: Rows drawn, repeats included.
-        num_tokens: Tokens of the rows drawn, or None when the unit is samples.
+        num_tokens: Tokens of the rows drawn, or None where they were not counted.
+        num_assistant_tokens: Of these, tokens that are learned, or None.
+        residual_tokens: What the weights count (tokens or assistant tokens) above the exact share; negative: below it.
+            None when the unit is samples.
+        swaps: Pairs (drawn, undrawn) of draws in the last pass: the row of the second is taken in place of the row of the
+            first, so that the tokens come out exact.
     """
 
     name: str
-    num_rows: int
+    category: str | None
     weight: float
+    num_rows: int
     num_samples: int
-    num_tokens: int | None
+    num_tokens: int | None = None
+    num_assistant_tokens: int | None = None
+    residual_tokens: int | None = None
+    swaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def stratum(self) -> Stratum:
+        """The stratum's name."""
+        return Stratum(self.name, self.category)
 
     @property
     def epochs(self) -> float:
-        """How often the source is seen."""
+        """How often the stratum is seen."""
         return self.num_samples / self.num_rows
+
+    @property
+    def max_repeats(self) -> int:
+        """How often its most seen row is seen; no other row is seen more than once less."""
+        return -(-self.num_samples // self.num_rows)
+
+    @property
+    def unused_rows(self) -> int:
+        """Rows that are never drawn."""
+        return max(0, self.num_rows - self.num_samples)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Whether rows are repeated (over), left out (under), or each is drawn exactly once."""
+        if self.num_samples == self.num_rows:
+            return "once"
+        return "over" if self.num_samples > self.num_rows else "under"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its entry in `mixture.json`."""
+        return {
+            "name": self.name,
+            "category": self.category,
+            "weight": self.weight,
+            "num_rows": self.num_rows,
+            "num_samples": self.num_samples,
+            "num_tokens": self.num_tokens,
+            "num_assistant_tokens": self.num_assistant_tokens,
+            "residual_tokens": self.residual_tokens,
+            "epochs": self.epochs,
+            "max_repeats": self.max_repeats,
+            "unused_rows": self.unused_rows,
+            "sampling": self.sampling,
+            "swaps": [list(pair) for pair in self.swaps],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +129,7 @@ class MixturePlan:
     unit: Unit
     num_samples: int
     seed: int
-    shares: tuple[SourceShare, ...]
+    shares: tuple[StratumShare, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `mixture.json` holds."""
@@ -58,102 +137,124 @@ class MixturePlan:
             "unit": self.unit,
             "num_samples": self.num_samples,
             "seed": self.seed,
-            "sources": [
-                {
-                    "name": s.name,
-                    "num_rows": s.num_rows,
-                    "weight": s.weight,
-                    "num_samples": s.num_samples,
-                    "num_tokens": s.num_tokens,
-                    "epochs": s.epochs,
-                }
-                for s in self.shares
-            ],
+            "sources": [share.to_json() for share in self.shares],
         }
 
 
 def parse_mixture(value: Mapping[str, Any]) -> MixturePlan:
-    """Read what `MixturePlan.to_json` wrote."""
-    shares = tuple(
-        SourceShare(s["name"], s["num_rows"], s["weight"], s["num_samples"], s["num_tokens"]) for s in value["sources"]
-    )
+    """Read what `MixturePlan.to_json` wrote; what follows from the counts is computed again."""
+    shares = tuple(_parse_share(entry) for entry in value["sources"])
     return MixturePlan(value["unit"], value["num_samples"], value["seed"], shares)
 
 
 def plan_mixture(
-    num_rows: Mapping[str, int], weights: Mapping[str, float], *, num_samples: int, seed: int
+    num_rows: Mapping[Stratum, int], sources: Sequence[WeightedSource], *, num_samples: int, seed: int
 ) -> MixturePlan:
-    """Decide how many rows each source gives to one training run, weights counted in samples.
+    """Decide how many rows each stratum gives to one training run, weights counted in samples.
 
-    Shares are exact: they sum to `num_samples` (largest remainder). A source with fewer rows than its share is repeated in
-    whole passes, then sampled without replacement, so no row appears more than one time more than another.
+    Counts are exact at both levels: the sources' sum to `num_samples`, the categories' to their source's count, and none is
+    a whole row away from its exact share. A stratum with fewer rows than its count is repeated in whole passes, then
+    sampled without replacement, so no row appears more than one time more than another.
 
     Args:
-        num_rows: Usable rows per source, after filtering.
-        weights: Share of the final mixture per source; normalised, so only ratios matter.
+        num_rows: Usable rows after filtering, per source or per category of a source. A source whose categories have no
+            weights of their own is one stratum, with the rows of all its entries.
+        sources: Weights; only ratios matter, at each level.
         num_samples: Rows of the final mixture, repeats included.
         seed: Seed of selection and order.
 
     Raises:
-        MixtureError: If a weighted source has no rows, or a weight is not a finite number greater than 0.
+        MixtureError: With everything that is wrong: no source, a source given twice, a weight that is not a finite number
+            greater than 0, a weighted stratum that has no rows, a category that the source does not have.
     """
-    _check(num_rows, weights, num_samples)
-    exact = _normalise(weights)
-    counts = _largest_remainder(exact, num_samples)
-    shares = tuple(SourceShare(n, num_rows[n], float(exact[n]), counts[n], None) for n in weights)
+    check_weights(sources, num_rows, num_samples)
+    counts = apportion(sources, num_samples)
+    shares = tuple(
+        StratumShare(*stratum, float(share), count_rows(num_rows, stratum), counts[stratum])
+        for stratum, share in compute_shares(sources).items()
+    )
     return MixturePlan("samples", num_samples, seed, shares)
 
 
-def plan_token_mixture(
-    row_tokens: Mapping[str, Sequence[int]], weights: Mapping[str, float], *, num_samples: int, seed: int
-) -> MixturePlan:
-    """Decide the same with weights counted in tokens.
+def compute_shares(sources: Sequence[WeightedSource]) -> dict[Stratum, Fraction]:
+    """Return each stratum's exact share of the whole, in the order of the sources and of their categories."""
+    of_source = _normalise({source.name: source.weight for source in sources})
+    return {
+        stratum: of_source[source.name] * share
+        for source in sources
+        for stratum, share in _split_source(source).items()
+    }
 
-    Rows are drawn one at a time, each from the source that is furthest below its share of the tokens drawn so far (its
-    next row in its own seeded order). So no source ends more than one of its own rows above its exact share, and none ends
-    further below it than one row of each other source.
 
-    Args:
-        row_tokens: Tokens of every usable row, per source.
-        weights: Share of the final mixture's tokens per source; normalised.
-        num_samples: Rows of the final mixture, repeats included.
-        seed: Seed of selection and order.
+def apportion(sources: Sequence[WeightedSource], total: int) -> dict[Stratum, int]:
+    """Split a number of units by weight: first over the sources, then each source's units over its categories.
+
+    At both levels the parts sum to the whole and each is less than one unit away from its exact share.
+    """
+    of_source = _largest_remainder(_normalise({source.name: source.weight for source in sources}), total)
+    parts: dict[Stratum, int] = {}
+    for source in sources:
+        shares = _split_source(source)
+        counts = _largest_remainder({str(stratum): share for stratum, share in shares.items()}, of_source[source.name])
+        parts |= {stratum: counts[str(stratum)] for stratum in shares}
+    return parts
+
+
+def count_rows(num_rows: Mapping[Stratum, int], stratum: Stratum) -> int:
+    """Return the rows of a stratum: of its entry, or for a whole source of all the source's entries."""
+    if stratum.category is not None:
+        return num_rows.get(stratum, 0)
+    return sum(count for key, count in num_rows.items() if key.source == stratum.source)
+
+
+def check_weights(sources: Sequence[WeightedSource], num_rows: Mapping[Stratum, int], num_samples: int) -> None:
+    """Check that a mixture can be drawn.
 
     Raises:
-        MixtureError: As `plan_mixture`.
+        MixtureError: With all reasons for which it cannot.
     """
-    num_rows = {name: len(tokens) for name, tokens in row_tokens.items()}
-    _check(num_rows, weights, num_samples)
-    share = {name: max(float(exact), sys.float_info.min) for name, exact in _normalise(weights).items()}
-    drawn = dict.fromkeys(weights, 0)
-    tokens = dict.fromkeys(weights, 0)
-    passes: dict[str, list[int]] = {}
-    for _ in range(num_samples):
-        name = min(weights, key=lambda n: (tokens[n] / share[n], n))
-        epoch, position = divmod(drawn[name], num_rows[name])
-        if position == 0:
-            passes[name] = _pass_order(num_rows[name], seed, name, epoch)
-        tokens[name] += row_tokens[name][passes[name][position]]
-        drawn[name] += 1
-    shares = tuple(SourceShare(n, num_rows[n], share[n], drawn[n], tokens[n]) for n in weights)
-    return MixturePlan("tokens", num_samples, seed, shares)
+    problems = [
+        *_find_bad_weights(sources),
+        *(problem for source in sources for problem in _find_missing_rows(source, num_rows)),
+    ]
+    if not sources:
+        problems.append("the mixture has no sources")
+    if num_samples < 1:
+        problems.append(f"the mixture asks for {num_samples} samples")
+    if problems:
+        raise MixtureError(
+            "; ".join(problems),
+            expected="weights that are finite numbers greater than 0, on sources and categories with rows after filtering",
+            remedy="correct the arm's sources; where rows are missing, see the source's file and the quarantine",
+        )
 
 
-def draw_order(plan: MixturePlan) -> list[tuple[int, int]]:
-    """Return the run's samples in training order, as (source index, row index in the source)."""
-    order: list[tuple[int, int]] = []
-    for index, share in enumerate(plan.shares):
-        for epoch in range(math.ceil(share.num_samples / share.num_rows)):
-            rows = _pass_order(share.num_rows, plan.seed, share.name, epoch)
-            order += [(index, row) for row in rows[: share.num_samples - epoch * share.num_rows]]
-    random.Random(f"{plan.seed}/order").shuffle(order)
-    return order
+def _find_bad_weights(sources: Sequence[WeightedSource]) -> Iterator[str]:
+    names = [source.name for source in sources]
+    yield from (f"the source {name!r} is given twice" for name in sorted({n for n in names if names.count(n) > 1}))
+    for source in sources:
+        weights = {Stratum(source.name): source.weight}
+        weights |= {Stratum(source.name, category): weight for category, weight in source.categories.items()}
+        for stratum, weight in weights.items():
+            if not (math.isfinite(weight) and weight > 0):
+                yield f"the weight of '{stratum}' is {weight}"
 
 
-def _pass_order(num_rows: int, seed: int, name: str, epoch: int) -> list[int]:
-    rows = list(range(num_rows))
-    random.Random(f"{seed}/{name}/{epoch}").shuffle(rows)
-    return rows
+def _find_missing_rows(source: WeightedSource, num_rows: Mapping[Stratum, int]) -> Iterator[str]:
+    if not count_rows(num_rows, Stratum(source.name)):
+        yield f"the source {source.name!r} has no usable rows"
+        return
+    found = {key.category: count for key, count in num_rows.items() if key.source == source.name and count}
+    named = ", ".join(f"{category} ({count} rows)" for category, count in found.items() if category is not None)
+    for category in source.categories:
+        if category not in found:
+            yield f"the source {source.name!r} has no rows of category {category!r}; it has {named or 'no categories'}"
+
+
+def _split_source(source: WeightedSource) -> dict[Stratum, Fraction]:
+    if not source.categories:
+        return {Stratum(source.name): Fraction(1)}
+    return {Stratum(source.name, name): share for name, share in _normalise(source.categories).items()}
 
 
 def _normalise(weights: Mapping[str, float]) -> dict[str, Fraction]:
@@ -169,17 +270,61 @@ def _largest_remainder(shares: Mapping[str, Fraction], total: int) -> dict[str, 
     return counts
 
 
-def _check(num_rows: Mapping[str, int], weights: Mapping[str, float], num_samples: int) -> None:
-    if not weights:
-        raise MixtureError("the mixture has no sources", expected="at least one source with a weight")
-    if num_samples < 1:
-        raise MixtureError(f"the mixture asks for {num_samples} samples", expected="at least 1")
-    for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight > 0):
-            raise MixtureError(f"the weight of {name!r} is {weight}", expected="a finite number greater than 0")
-        if num_rows.get(name, 0) < 1:
-            raise MixtureError(
-                f"the source {name!r} has no usable rows",
-                expected="at least one row after filtering",
-                remedy="check its file and the quarantine, or leave it out of the arm",
-            )
+def _parse_share(entry: Mapping[str, Any]) -> StratumShare:
+    return StratumShare(
+        entry["name"],
+        entry["category"],
+        entry["weight"],
+        entry["num_rows"],
+        entry["num_samples"],
+        entry["num_tokens"],
+        entry["num_assistant_tokens"],
+        entry["residual_tokens"],
+        tuple((drawn, undrawn) for drawn, undrawn in entry["swaps"]),
+    )
+
+
+def plan_token_mixture(
+    row_tokens: Mapping[str, Sequence[int]], weights: Sequence[WeightedSource], *, num_samples: int, seed: int
+) -> MixturePlan:
+    """Decide the same with weights counted in tokens, sources only, one row at a time.
+
+    Each row comes from the source that is furthest below its share of the tokens drawn so far (its next row in the order of
+    `draw_order`). So no source ends more than one of its own rows above its exact share, and none ends further below it
+    than one row of each other source.
+
+    Raises:
+        MixtureError: As `plan_mixture`.
+    """
+    num_rows = {name: len(tokens) for name, tokens in row_tokens.items()}
+    check_weights(weights, {Stratum(name): count for name, count in num_rows.items()}, num_samples)
+    share = {key.source: max(float(exact), sys.float_info.min) for key, exact in compute_shares(weights).items()}
+    drawn = dict.fromkeys(share, 0)
+    tokens = dict.fromkeys(share, 0)
+    passes: dict[str, list[int]] = {}
+    for _ in range(num_samples):
+        name = min(share, key=lambda n: (tokens[n] / share[n], n))
+        epoch, position = divmod(drawn[name], num_rows[name])
+        if position == 0:
+            passes[name] = _pass_order(num_rows[name], seed, name, epoch)
+        tokens[name] += row_tokens[name][passes[name][position]]
+        drawn[name] += 1
+    shares = tuple(StratumShare(n, None, share[n], num_rows[n], drawn[n], tokens[n]) for n in share)
+    return MixturePlan("tokens", num_samples, seed, shares)
+
+
+def draw_order(plan: MixturePlan) -> list[tuple[int, int]]:
+    """Return the run's samples in training order, as (share index, row of its stratum), all in memory."""
+    order: list[tuple[int, int]] = []
+    for index, share in enumerate(plan.shares):
+        for epoch in range(share.max_repeats):
+            rows = _pass_order(share.num_rows, plan.seed, str(share.stratum), epoch)
+            order += [(index, row) for row in rows[: share.num_samples - epoch * share.num_rows]]
+    random.Random(f"{plan.seed}/order").shuffle(order)
+    return order
+
+
+def _pass_order(num_rows: int, seed: int, name: str, epoch: int) -> list[int]:
+    rows = list(range(num_rows))
+    random.Random(f"{seed}/{name}/{epoch}").shuffle(rows)
+    return rows

@@ -88,9 +88,9 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
         )
         for source in config.data.sources
     }
-    num_rows = {name: count for name, count in sources.items() if count is not None}
+    num_rows = {stratum: count for counts in sources.values() for stratum, count in (counts or {}).items()}
     for arm in config.arms:
-        if all(source.name in num_rows for source in arm.sources):  # else the source is already a finding
+        if all(sources.get(source.name) is not None for source in arm.sources):  # else the source is already a finding
             todo.attempt(f"arms.{arm.name}", checks.check_arm, arm, config, num_rows)
     todo.attempt("model.base", checks.check_model, config.model.base, config, bool(config.arms))
     for model in config.extra_models:

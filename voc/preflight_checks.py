@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from voc.champion import read_champion
 from voc.config import ArmConfig, DataConfig, NightforgeConfig, SourceConfig
 from voc.errors import ConfigError, DataError, ModelError, TaxonomyError, VocError
 from voc.manifest import read_manifest
-from voc.mixture import plan_mixture
+from voc.mixture import Stratum, plan_mixture
 from voc.model_folder import check_model_folder
 from voc.records import Accepted, VocRecord, check_quarantine, read_general_rows, read_voc_rows
 from voc.store import Store, open_store, open_uri, read_uri
@@ -105,8 +106,8 @@ def check_test(data: DataConfig, taxonomy: Taxonomy | None) -> tuple[frozenset[s
 
 def check_source(
     source: SourceConfig, data: DataConfig, taxonomy: Taxonomy | None, test_comments: frozenset[str]
-) -> tuple[int | None, str]:
-    """Read a whole training source and return how many rows are usable.
+) -> tuple[dict[Stratum, int] | None, str]:
+    """Read a whole training source and return how many rows are usable, per category where it has categories.
 
     Raises:
         DataError: If it is empty, or more of it is refused than allowed.
@@ -115,28 +116,29 @@ def check_source(
     if source.format == "general":
         general = read_general_rows(raw)
         check_quarantine(general, source.uri, data.max_quarantine_ratio)
-        return len(general.rows), _describe_rows(source.uri, general)
+        counts = Counter(Stratum(source.name, row.category) for row in general.rows)
+        return dict(counts), _describe_rows(source.uri, general)
     if taxonomy is None:
         return None, _without_taxonomy(source.uri)
     accepted = read_voc_rows(raw, taxonomy)
     check_quarantine(accepted, source.uri, data.max_quarantine_ratio)
     shared = len(_comments(accepted) & test_comments)
     also = f", {shared} comments are also in the test set" if shared else ""
-    return len(accepted.rows), _describe_rows(source.uri, accepted) + also
+    return {Stratum(source.name): len(accepted.rows)}, _describe_rows(source.uri, accepted) + also
 
 
-def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[str, int]) -> tuple[None, str]:
+def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[Stratum, int]) -> tuple[None, str]:
     """Plan the arm's mixture by rows; weights in tokens are planned by `prepare`, which has the tokenizer.
 
     Raises:
         MixtureError: If the mixture cannot be drawn.
     """
-    weights = {source.name: source.weight for source in arm.sources}
     num_samples = config.training.max_steps * config.training.global_batch_size
-    plan = plan_mixture(num_rows, weights, num_samples=num_samples, seed=config.seed)
-    if arm.unit == "tokens":
-        return None, f"{num_samples} samples, shared by tokens: {_join_shares(weights)}"
-    shares = ", ".join(f"{s.name} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
+    plan = plan_mixture(num_rows, arm.sources, num_samples=num_samples, seed=config.seed)
+    if arm.unit != "samples":
+        shares = ", ".join(f"{s.stratum} {s.weight:.1%}" for s in plan.shares)
+        return None, f"{num_samples} samples, shared by {arm.unit.replace('_', ' ')}: {shares}"
+    shares = ", ".join(f"{s.stratum} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
     return None, f"{num_samples} samples: {shares}"
 
 
@@ -258,8 +260,3 @@ def _describe_rows(uri: str, accepted: Accepted[T]) -> str:
 
 def _without_taxonomy(uri: str) -> str:
     return f"{uri} is there; its rows were not checked, because data.taxonomy cannot be used"
-
-
-def _join_shares(weights: Mapping[str, float]) -> str:
-    total = sum(weights.values())
-    return ", ".join(f"{name} {weight / total:.1%}" for name, weight in weights.items())

@@ -13,7 +13,7 @@ import pytest
 from voc.config_file import check_config, dump_config
 from voc.layout import RunLayout
 from voc.manifest import commit_folder, digest_bytes, read_manifest, write_manifest
-from voc.mixture import plan_mixture
+from voc.mixture import Stratum, plan_mixture
 from voc.prompts import hash_prompt, render_answer, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.records import Segment, VocRecord
 from voc.run import ModelEntry, Run, open_run, write_models
@@ -179,8 +179,8 @@ class FakeRun:
             },
         )
         for arm in self.config.arms:
-            weights = {source.name: source.weight for source in arm.sources}
-            plan = plan_mixture({"customer": NUM_TRAIN, "general": 80}, weights, num_samples=400, seed=0)
+            num_rows = {Stratum("customer"): NUM_TRAIN, Stratum("general"): 80}
+            plan = plan_mixture(num_rows, arm.sources, num_samples=400, seed=0)
             self.store.write_bytes(self.layout.mixture(arm.name), json.dumps(plan.to_json()).encode())
         folder = self.root / "mmlu"
         folder.mkdir(exist_ok=True)
