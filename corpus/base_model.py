@@ -1,16 +1,23 @@
-"""The model that every arm starts from: its tokenizer, and everything about it that can be wrong before training starts."""
+"""The model that every arm starts from: its tokenizer, and everything about it that can be wrong before training starts.
+
+The files are read as they are: transformers' Auto classes import torch, half a gigabyte in each of many worker processes that
+only turn text into tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from voc.errors import ModelError
 from voc.model_folder import check_model_folder, digest_model, localise_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PROBE = "probe"
 
@@ -45,25 +52,33 @@ def open_base(uri: str, *, max_seq_len: int, digest: str | None = None) -> BaseM
         digest: Its digest, where it is known; computed otherwise.
 
     Raises:
-        ModelError: If files are missing, the tokenizer does not fit the weights, there is no usable chat template, or
-            the model cannot see `max_seq_len` tokens.
+        ModelError: If files are missing, the architecture is not known, the tokenizer does not fit the weights, there is
+            no usable chat template, or the model cannot see `max_seq_len` tokens.
     """
     check_model_folder(uri)
     folder = localise_model(uri)
-    try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"config or tokenizer of {uri} cannot be read: {error}",
-            expected="a model that this version of transformers knows",
-            remedy="check model.base",
-        ) from error
+    config = _read_config(uri, folder)
+    tokenizer = load_tokenizer(folder)
     _check_sizes(uri, config, tokenizer, max_seq_len)
     stops = _list_stops(folder, tokenizer)
     end_of_turn = find_end_of_turn(uri, tokenizer, stops)
     end_of_text = next((token for token in stops if token != end_of_turn), end_of_turn)
     return BaseModel(uri, folder, digest or digest_model(uri), tokenizer, end_of_turn, end_of_text)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model folder, from its `tokenizer.json`.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # the Rust parser raises plain Exception
+        raise ModelError(f"the tokenizer of {folder} cannot be read: {error}", remedy="check model.base") from error
+    return tokenizer
 
 
 def find_end_of_turn(uri: str, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> str:
@@ -102,16 +117,38 @@ def find_end_of_turn(uri: str, tokenizer: PreTrainedTokenizerBase, stops: Sequen
     return token
 
 
-def _check_sizes(uri: str, config: Any, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> None:
-    if len(tokenizer) > config.vocab_size:
+def _read_config(uri: str, folder: Path) -> Mapping[str, Any]:
+    """Return the part of `config.json` that is about text."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type = str(config["model_type"])
+        text = config.get("text_config", config)
+        int(text["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"the tokenizer of {uri} has {len(tokenizer)} tokens, its embedding {config.vocab_size} rows",
+            f"config.json of {uri} cannot be read: {error!r}",
+            expected="an object with model_type and vocab_size",
+            remedy="check model.base",
+        ) from error
+    if importlib.util.find_spec(f"transformers.models.{model_type.replace('-', '_')}") is None:
+        raise ModelError(
+            f"config.json of {uri} cannot be read: its model_type is {model_type!r}",
+            expected="a model that this version of transformers knows",
+            remedy="check model.base",
+        )
+    return dict(text)
+
+
+def _check_sizes(uri: str, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> None:
+    if len(tokenizer) > config["vocab_size"]:
+        raise ModelError(
+            f"the tokenizer of {uri} has {len(tokenizer)} tokens, its embedding {config['vocab_size']} rows",
             expected="an embedding at least as large as the vocabulary",
             remedy="the folder mixes two models: take both from one place",
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {uri} has no eos_token", remedy="name it in tokenizer_config.json")
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = config.get("max_position_embeddings")
     if positions is not None and max_seq_len > positions:
         raise ModelError(
             f"training.max_seq_len is {max_seq_len}, the model {uri} sees {positions} positions",
@@ -127,7 +164,8 @@ def _added_specials(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def _list_stops(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the tokens at which a server stops: the tokenizer's own, then those of generation_config.json."""
     ids: list[int] = [tokenizer.convert_tokens_to_ids(str(tokenizer.eos_token))]  # type: ignore[list-item]
-    if (folder / "generation_config.json").is_file():
-        eos = GenerationConfig.from_pretrained(folder).eos_token_id
+    path = folder / "generation_config.json"
+    if path.is_file():
+        eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
         ids += eos if isinstance(eos, list) else [] if eos is None else [eos]
     return [str(tokenizer.convert_ids_to_tokens(token)) for token in dict.fromkeys(ids)]

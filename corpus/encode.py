@@ -1,22 +1,28 @@
-"""From a record to `input_ids` and `labels`: the chat template, labels on what the assistant says, checked by decoding.
+"""From a record to `input_ids` and which of them are learned: the chat template, loss on the assistant, checked by decoding.
 
-The text is cut where labels begin and end, and each piece is tokenised by itself, so the tokens in front of an answer are
-exactly those that a server makes of the prompt. Every sample is decoded again: its labelled tokens must read as the
-expected answers with their end tokens.
+The text is cut where learning begins and ends, and each piece is tokenised by itself, so the tokens in front of an answer are
+exactly those that a server makes of the prompt. Every sample is decoded again: its learned tokens must read as the expected
+answers with their end tokens. Records are encoded in batches; a record that cannot be learned becomes a `RowError` in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
+import numpy as np
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from corpus.base_model import BaseModel
+from corpus.pieces import PieceTokenizer
 from voc.prompts import PromptVariant, render_answer, render_messages
 from voc.records import GeneralRecord, RowError, VocRecord
 from voc.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORE_INDEX = -100
 _MAX_SHOWN = 60
@@ -27,12 +33,32 @@ class EncodedSample:
     """One document.
 
     Attributes:
-        input_ids: Its tokens.
-        labels: The same, with `IGNORE_INDEX` where nothing is learned.
+        input_ids: [tokens] int32.
+        learned: [tokens] bool, True where the loss is taken.
     """
 
-    input_ids: tuple[int, ...]
-    labels: tuple[int, ...]
+    input_ids: np.ndarray
+    learned: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[tokens] the tokens, with `IGNORE_INDEX` where nothing is learned."""
+        return np.where(self.learned, self.input_ids, IGNORE_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSample:
+    """A record as text.
+
+    Attributes:
+        pieces: (text, is learned), in order.
+        answers: For each learned piece the texts that it may decode to, end token included.
+        is_plain: Plain text: the tokenizer's own frame belongs to it.
+    """
+
+    pieces: Sequence[tuple[str, bool]]
+    answers: Sequence[Collection[str]]
+    is_plain: bool = False
 
 
 class SampleEncoder:
@@ -51,69 +77,107 @@ class SampleEncoder:
         self.end_of_text = base.end_of_text
         self.max_seq_len = max_seq_len
         self.variant = variant
-        self.taxonomy = taxonomy
+        self._system = render_messages("", variant, taxonomy)[:-1]
+        self._taxonomy = taxonomy
         added = base.tokenizer.added_tokens_decoder.values()
         self._special_tokens = tuple(token.content for token in added if token.special)
         self._normalise = _get_normaliser(base.tokenizer)
         self._preamble = self._find_preamble()
+        self._pieces = PieceTokenizer(base.tokenizer, recurring=self._find_recurring())
 
-    def encode_voc(self, record: VocRecord) -> EncodedSample:
-        """Encode a comment with the answer that its gold segments ask for.
+    def encode(self, records: Sequence[VocRecord | GeneralRecord]) -> list[EncodedSample | RowError]:
+        """Encode some records, each to a sample or to the reason for which it cannot be learned.
 
-        Raises:
-            RowError: As `encode_general`.
+        Reasons: `too_long`, `special_token_in_text`, `chat_template`, `labels_do_not_decode`.
         """
-        prompt = render_messages(record.comment, self.variant, self.taxonomy)
-        return self.encode_chat([*prompt, {"role": "assistant", "content": render_answer(record.segments)}])
-
-    def encode_general(self, record: GeneralRecord) -> EncodedSample:
-        """Encode a chat or a plain continuation.
-
-        Raises:
-            RowError: `too_long`, `special_token_in_text`, `chat_template` or `labels_do_not_decode`.
-        """
-        return (
-            self.encode_chat(record.messages)
-            if record.messages
-            else self.encode_plain(record.prompt, record.completion)
+        rendered = [self._try_render(record) for record in records]
+        chats = [r for r in rendered if isinstance(r, RenderedSample) and not r.is_plain]
+        plain = [r for r in rendered if isinstance(r, RenderedSample) and r.is_plain]
+        texts = [text for sample in chats for text, _ in sample.pieces]
+        prompts = [sample.pieces[0][0] for sample in plain]
+        completions = [sample.pieces[1][0] for sample in plain]
+        of_chats = iter(self._pieces.tokenize(texts))
+        of_plain = chain.from_iterable(
+            zip(
+                self._pieces.tokenize(prompts, add_special_tokens=True),
+                self._pieces.tokenize(completions),
+                strict=True,
+            )
         )
+        return [
+            sample
+            if isinstance(sample, RowError)
+            else self._try_join(sample, of_plain if sample.is_plain else of_chats)
+            for sample in rendered
+        ]
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> EncodedSample:
-        """Encode a chat; every assistant turn is learned with its end-of-turn token, nothing else."""
+    def encode_one(self, record: VocRecord | GeneralRecord) -> EncodedSample:
+        """Encode one record.
+
+        Raises:
+            RowError: As `encode`.
+        """
+        (sample,) = self.encode([record])
+        if isinstance(sample, RowError):
+            raise sample
+        return sample
+
+    def render(self, record: VocRecord | GeneralRecord) -> RenderedSample:
+        """Return a record as text: every assistant turn, or the completion, is learned with its end token, nothing else.
+
+        Raises:
+            RowError: `special_token_in_text` or `chat_template`.
+        """
+        if isinstance(record, VocRecord):
+            prompt = render_messages(record.comment, self.variant, self._taxonomy)
+            return self.render_chat([*prompt, {"role": "assistant", "content": render_answer(record.segments)}])
+        if record.messages:
+            return self.render_chat(record.messages)
+        self._refuse_special_tokens([record.prompt, record.completion])
+        answer = f"{record.completion}{self.end_of_text}"
+        return RenderedSample([(record.prompt, False), (answer, True)], [(answer,)], is_plain=True)
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> RenderedSample:
+        """Return a chat as text."""
         self._refuse_special_tokens([message["content"] for message in messages])
-        pieces = self._split_turns(messages)
         answers = [message["content"] for message in messages if message["role"] == "assistant"]
-        return self._encode_pieces(pieces, [self._list_accepted(answer) for answer in answers])
+        return RenderedSample(self._split_turns(messages), [self._list_accepted(answer) for answer in answers])
 
-    def encode_plain(self, prompt: str, completion: str) -> EncodedSample:
-        """Encode plain text; the completion is learned, byte for byte, with the end-of-text token."""
-        self._refuse_special_tokens([prompt, completion])
-        answer = f"{completion}{self.end_of_text}"
-        return self._encode_pieces([(prompt, False), (answer, True)], [(answer,)], add_special_tokens=True)
+    def _try_render(self, record: VocRecord | GeneralRecord) -> RenderedSample | RowError:
+        try:
+            return self.render(record)
+        except RowError as error:
+            return error
+
+    def _try_join(self, sample: RenderedSample, tokens: object) -> EncodedSample | RowError:
+        ids = [next(tokens) for _ in sample.pieces]  # type: ignore[call-overload]
+        input_ids = np.array(list(chain.from_iterable(ids)), dtype=np.int32)
+        if len(input_ids) > self.max_seq_len:
+            return RowError("too_long", f"{len(input_ids)} tokens, training.max_seq_len is {self.max_seq_len}")
+        learned = np.repeat([is_learned for _, is_learned in sample.pieces], [len(part) for part in ids])
+        runs = [part for part, (_, is_learned) in zip(ids, sample.pieces, strict=True) if is_learned]
+        try:
+            check_answers([self._decode(run) for run in runs], sample.answers, self._normalise)
+        except RowError as error:
+            return error
+        return EncodedSample(input_ids, learned)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False))
 
     def _list_accepted(self, answer: str) -> tuple[str, ...]:
         """What may be learned for a turn: a template may strip it and put its preamble (an empty thinking block) first."""
         bodies = dict.fromkeys((answer, answer.strip()))
         return tuple(f"{head}{body}{self.end_of_turn}" for body in bodies for head in ("", self._preamble))
 
-    def _encode_pieces(
-        self,
-        pieces: Sequence[tuple[str, bool]],
-        answers: Sequence[Collection[str]],
-        *,
-        add_special_tokens: bool = False,
-    ) -> EncodedSample:
-        input_ids: list[int] = []
-        labels: list[int] = []
-        for text, is_learned in pieces:
-            ids = self.tokenizer(text, add_special_tokens=add_special_tokens and not is_learned)["input_ids"]
-            input_ids += ids
-            labels += ids if is_learned else [IGNORE_INDEX] * len(ids)
-        if len(input_ids) > self.max_seq_len:
-            raise RowError("too_long", f"{len(input_ids)} tokens, training.max_seq_len is {self.max_seq_len}")
-        sample = EncodedSample(tuple(input_ids), tuple(labels))
-        check_labels(sample, answers, self.tokenizer, self._normalise)
-        return sample
+    def _find_recurring(self) -> list[str]:
+        """Return what the prompts of all comments share between special tokens: the system turn, role names."""
+        prompts = [
+            self._render([*self._system, {"role": "user", "content": text}], add_generation_prompt=True)
+            for text in "ab"
+        ]
+        first, second = (set(split_at(prompt, self._special_tokens)) for prompt in prompts)
+        return sorted(first & second)
 
     def _split_turns(self, messages: Sequence[Mapping[str, str]]) -> list[tuple[str, bool]]:
         """Cut the rendered chat into pieces (text, is learned); what follows the last answer is left off."""
@@ -157,41 +221,38 @@ class SampleEncoder:
                 raise RowError("special_token_in_text", f"the text holds the control token {found!r}")
 
 
+def split_at(text: str, walls: Sequence[str]) -> list[str]:
+    """Cut a text at some words and return what is between them."""
+    parts = [text]
+    for wall in walls:
+        parts = [piece for part in parts for piece in part.split(wall)]
+    return parts
+
+
 def list_learned_texts(sample: EncodedSample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Decode every unbroken run of labelled tokens."""
-    runs: list[list[int]] = []
-    previous = IGNORE_INDEX
-    for label in sample.labels:
-        if label != IGNORE_INDEX:
-            if previous == IGNORE_INDEX:
-                runs.append([])
-            runs[-1].append(label)
-        previous = label
+    """Decode every unbroken run of learned tokens."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], sample.learned, [False]]).astype(np.int8)))
+    runs = [sample.input_ids[start:end].tolist() for start, end in edges.reshape(-1, 2)]
     return [str(tokenizer.decode(run, clean_up_tokenization_spaces=False)) for run in runs]
 
 
-def check_labels(
-    sample: EncodedSample,
-    answers: Sequence[Collection[str]],
-    tokenizer: PreTrainedTokenizerBase,
-    normalise: Callable[[str], str] = str,
+def check_answers(
+    learned: Sequence[str], answers: Sequence[Collection[str]], normalise: Callable[[str], str] = str
 ) -> None:
     """Compare what a sample teaches with what it should teach.
 
     Args:
-        sample: The encoded sample.
+        learned: The learned runs, decoded.
         answers: For each answer in order the accepted texts, end token included.
-        tokenizer: Decodes the labels.
         normalise: The tokenizer's own text normalisation (NFC, say).
 
     Raises:
         RowError: `labels_do_not_decode`, with both texts.
     """
-    learned = list_learned_texts(sample, tokenizer)
     if len(learned) != len(answers):
         raise RowError("labels_do_not_decode", f"{len(learned)} labelled runs, expected {len(answers)} answers")
     for seen, accepted in zip(learned, answers, strict=True):
-        if seen not in {normalise(text) for text in accepted}:
+        if seen not in accepted and seen not in {normalise(text) for text in accepted}:
             wanted = next(iter(accepted))
             raise RowError(
                 "labels_do_not_decode", f"the labels read {seen!r:.{_MAX_SHOWN}}, expected {wanted!r:.{_MAX_SHOWN}}"

@@ -68,6 +68,8 @@ def _type(field: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":
         return "list of sections" if _reference(field["items"]) else f"list of {_type(field['items'])}"
+    if field.get("type") == "object":
+        return f"mapping of names to {_type(field['additionalProperties'])}"
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
     if "pattern" in field:
         return "name"
@@ -79,6 +81,6 @@ def _show(value: Any) -> str:
         return "unset"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if value == []:
+    if value in ([], {}):
         return "none"
     return f"`{value}`"

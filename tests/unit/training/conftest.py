@@ -6,16 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import TrainingJob, open_job
 from training.prepare import prepare
 from voc.run import Run
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""The files of one part of a source: its accepted rows as Parquet, their tokens as an Arrow file.
+
+Rows are for people and for the comparison of texts, tokens for training. The Arrow file is not compressed and opened through
+memory maps, so any row is read without the others.
+
+Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "text", "labels", "category", "lang", "record")],
+)
+TOKEN_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("learned", pa.list_(pa.bool_()))])
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """One accepted row.
+
+    Attributes:
+        id: A comment's id; empty for general rows.
+        text: The comment, or all turns of a chat, or prompt and completion, joined with line ends.
+        labels: A comment's label paths and emotions as canonical JSON; empty for general rows.
+        category: The kind of general data; empty for comments.
+        lang: ISO 639-1 code, or empty.
+        record: The row as the contract writes it, as JSON.
+    """
+
+    id: str
+    text: str
+    labels: str
+    category: str
+    lang: str
+    record: str
+
+
+class PartWriter:
+    """Writes one part, batch by batch."""
+
+    def __init__(self, rows: pq.ParquetWriter, tokens: pa.ipc.RecordBatchFileWriter) -> None:
+        self._rows = rows
+        self._tokens = tokens
+
+    def write(self, rows: Sequence[PartRow], samples: Sequence[Any]) -> None:
+        """Append some rows with their samples (`corpus.encode.EncodedSample`), equally many."""
+        columns = [[getattr(row, name) for row in rows] for name in ROW_SCHEMA.names]
+        self._rows.write_batch(pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=ROW_SCHEMA))
+        self._tokens.write_batch(make_token_batch(samples))
+
+
+@contextmanager
+def writing_part(rows: Path, tokens: Path) -> Iterator[PartWriter]:
+    """Open the two files of a part; they are whole when the block is left."""
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        pq.ParquetWriter(rows, ROW_SCHEMA, compression="zstd", write_statistics=False) as row_file,
+        pa.OSFile(str(tokens), "wb") as sink,
+        pa.ipc.new_file(sink, TOKEN_SCHEMA) as token_file,
+    ):
+        yield PartWriter(row_file, token_file)
+
+
+def make_token_batch(samples: Sequence[Any]) -> pa.RecordBatch:
+    """Return samples as one record batch of `TOKEN_SCHEMA`, without a Python object per token."""
+    offsets = np.zeros(len(samples) + 1, dtype=np.int32)
+    np.cumsum([len(sample.input_ids) for sample in samples], out=offsets[1:])
+    empty = np.zeros(0, dtype=np.int32)
+    ids = np.concatenate([empty, *(sample.input_ids for sample in samples)])
+    learned = np.concatenate([empty.astype(bool), *(sample.learned for sample in samples)])
+    arrays = [
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.int32())),
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(learned, pa.bool_())),
+    ]
+    return pa.record_batch(arrays, schema=TOKEN_SCHEMA)
+
+
+def read_column(path: Path, name: str) -> Iterator[str]:
+    """Yield one column of a part's rows, a batch at a time in memory."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=[name]):
+            yield from batch.column(0).to_pylist()
+
+
+def open_tokens(path: Path) -> pa.Table:
+    """Return a part's tokens as a table over a memory map: rows that are not asked for are not read."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

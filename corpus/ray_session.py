@@ -1,0 +1,96 @@
+"""Ray as the stages use it: the cluster that `RAY_ADDRESS` names, else one that lives as long as the work.
+
+`map_on_ray` runs one function over many arguments with Ray Data, so the same code serves one machine and a cluster: every
+argument is one block, blocks go to wherever there is a CPU, a lost worker's block is done again, results come as they are ready.
+
+Source: https://docs.ray.io/en/latest/data/data-internals.html
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from voc.errors import VocError
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+MapParts = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+
+
+def map_here(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Result]:
+    """Run the function over the arguments in this process, in order."""
+    return map(function, arguments)
+
+
+def map_on_ray(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Result]:
+    """Run the function over the arguments with Ray Data and yield the results in the order of the arguments.
+
+    Args:
+        function: A module-level function; it runs in other processes, on other machines.
+        arguments: One task each.
+
+    Raises:
+        VocError: The first named failure of a task, as it was raised there.
+    """
+    import ray.data
+
+    if not arguments:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    shared = ray.put(list(arguments))
+
+    def call(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"result": [function(ray.get(shared)[row["item"]])], "error": None}
+        except VocError as error:
+            return {"result": None, "error": [error]}
+
+    rows = ray.data.from_items(list(range(len(arguments))), override_num_blocks=len(arguments)).map(call, num_cpus=1)
+    for row in rows.iter_rows():
+        if row["error"] is not None:
+            raise row["error"][0]
+        yield row["result"][0]
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one on this machine and end it afterwards."""
+    set_ray_variables()
+
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(runtime_env={"env_vars": list_worker_variables()}, include_dashboard=False, logging_level=logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def set_ray_variables() -> None:
+    """Set what Ray reads when it is imported and hands on to its workers."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if "RAY_ADDRESS" not in os.environ and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        # Else the cluster that is started here leaves a token file in the home folder.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
+def list_worker_variables() -> dict[str, str]:
+    """Return what a worker needs to import this code, wherever the driver was started from."""
+    paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)), "PYTHONUNBUFFERED": "1"}
