@@ -194,7 +194,9 @@ def test_a_category_that_the_source_does_not_have_is_named_with_those_it_has() -
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    with pytest.raises(MixtureError, match="'a' is given twice.*weight of 'a' is 0.*'a' has no usable rows.*0 samples"):
+    with pytest.raises(
+        MixtureError, match=r"'a' is given twice.*weight of 'a' is 0.*'a' has no usable rows.*0 samples"
+    ):
         plan(({}, [Weighted("a", 0), Weighted("a", 1)], 0, 0))
 
 
