@@ -67,6 +67,12 @@ format: env ## Let ruff rewrite what it can
 docs: env ## Write docs/configuration.md from the configuration's own descriptions
 	@$(RAY_PYTHON) -m voc describe-config > docs/configuration.md
 
+##@ Measure
+
+.PHONY: bench-data
+bench-data: env ## Our data pipeline against Hugging Face datasets + TRL, side by side (BENCH_DATA="--sizes 15000 --repeats 3")
+	@$(RAY_PYTHON) -m benchmarks.data_vs_datasets $(BENCH_DATA)
+
 ##@ Help
 
 .PHONY: help

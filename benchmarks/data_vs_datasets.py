@@ -1,0 +1,258 @@
+"""Our data pipeline against Hugging Face `datasets` + TRL on the same rows, the same tokenizer and the same two cores.
+
+    make bench-data
+    python -m benchmarks.data_vs_datasets --sizes 15000 150000 --repeats 3
+
+Read, validate, render, tokenise, pack, write, from JSONL to packed rows. The sides take turns (peer, ours, peer, ours), each
+in a process of its own with empty caches, and this process samples the memory of everything they start. `wall_s` is from
+the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time.
+Prints a table; the last line is one JSON object with all figures.
+
+Writes rows, base model and the peer's environment under `$NIGHTFORGE_CACHE` (default ~/.cache/nightforge) and what a
+run writes under `--scratch`, where it is removed again: at 1.5 million rows the peer's caches are some 20 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.memory import adopt_orphans, run_measured
+from voc.model_folder import cache_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "benchmarks" / "requirements-data.lock"
+RANKS = Path("dashscope") / "resources" / "qwen.tiktoken"
+SEQ_LEN = 2048
+CORES = 2
+_MIB = 1 << 20
+_SHOWN_LOG_CHARS = 3000
+
+Figures = dict[str, Any]
+
+
+def make_peer_folder() -> Path:
+    """Install the peer's packages into a folder named after the lock, unless they are there, and return it."""
+    name = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    folder = cache_folder() / "envs" / f"data-peer-{name}"
+    if not (folder / ".complete").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = str(Path(sys.executable).with_name("uv"))
+        install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--require-hashes"]
+        subprocess.run([*install, "--target", str(folder), "--requirement", str(LOCK)], check=True)
+        (folder / ".complete").touch()
+    return folder
+
+
+def make_inputs(peer_folder: Path, num_rows: int) -> tuple[Path, Path]:
+    """Return the folders of rows and base model, made once in processes of their own."""
+    benchmark = cache_folder() / "benchmarks"
+    benchmark.mkdir(parents=True, exist_ok=True)
+    base = benchmark / f"study-base-{_hash_file(ROOT / 'benchmarks' / 'study_base.py')}"
+    rows = benchmark / f"study-rows-{_hash_file(ROOT / 'benchmarks' / 'study_rows.py')}-{num_rows}"
+    ranks = ["--ranks", str(peer_folder / RANKS)]
+    for module, options in (
+        ("study_base", [*ranks, "--output", str(base)]),
+        ("study_rows", ["--rows", str(num_rows), "--output", str(rows)]),
+    ):
+        command = [sys.executable, "-m", f"benchmarks.{module}", *options]
+        subprocess.run(command, check=True, env=_environment(), stdout=subprocess.DEVNULL)
+    return rows, base
+
+
+def run_peer(rows_folder: Path, base_folder: Path, output_folder: Path, *, peer_folder: Path) -> Figures:
+    """Run `datasets` + TRL once; only its process sees the peer's packages, and its cache is empty."""
+    extra = {"PYTHONPATH": f"{ROOT}:{peer_folder}", "HF_DATASETS_CACHE": str(output_folder / "cache")}
+    return _run_side("data_peer", rows_folder, base_folder, output_folder, extra)
+
+
+def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path) -> Figures:
+    """Run our pipeline once."""
+    return _run_side("data_ours", rows_folder, base_folder, output_folder, {})
+
+
+def _run_side(module: str, rows: Path, base: Path, output: Path, extra: dict[str, str]) -> Figures:
+    """Run one side and return what it printed, with wall time and memory as seen from outside.
+
+    Raises:
+        RuntimeError: If it fails or prints no figures; with the end of its log.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    stdout, stderr = output.with_suffix(".out"), output.with_suffix(".err")
+    options = ["--rows", rows, "--base", base, "--output", output, "--seq-len", SEQ_LEN, "--workers", CORES]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, options)]
+    run = run_measured(command, env={**_environment(), **extra}, stdout=stdout, stderr=stderr)
+    lines = stdout.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if run.returncode != 0 or not lines or not lines[-1].startswith("{"):
+        log = stderr.read_text(encoding="utf-8", errors="replace")[-_SHOWN_LOG_CHARS:]
+        raise RuntimeError(f"{module} ended with status {run.returncode}. Its log ({stderr}) ends with:\n{log}")
+    own = json.loads(lines[-1])
+    figures = {
+        **own,
+        "own_wall_s": own["wall_s"],
+        "wall_s": round(run.wall_s, 2),
+        "rows_per_s": round(own["rows"] / run.wall_s, 1),
+        "memory": run.peak.to_json(),
+        "orphans": len(run.orphans),
+        "written_bytes": sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
+    }
+    shutil.rmtree(output)
+    return figures
+
+
+def measure(
+    sizes: Sequence[int], peer_sizes: Sequence[int], sides: Sequence[str], repeats: int, scratch: Path
+) -> Figures:
+    """Run all sizes and return `{size: {side: [figures of each repeat]}}`."""
+    peer_folder = make_peer_folder()
+    found: Figures = {}
+    for size in sizes:
+        rows, base = make_inputs(peer_folder, size)
+        runs: dict[str, Callable[[], Figures]] = {}
+        if "peer" in sides and size in peer_sizes:
+            runs["peer"] = lambda: run_peer(rows, base, scratch / "peer", peer_folder=peer_folder)  # noqa: B023
+        if "ours" in sides:
+            runs["ours"] = lambda: run_ours(rows, base, scratch / "ours")  # noqa: B023
+        found[str(size)] = {name: [] for name in runs}
+        for number in range(1, repeats + 1):
+            for name, run in runs.items():
+                figures = run()
+                found[str(size)][name].append(figures)
+                print(f"{size} rows, {name}, run {number} of {repeats}: {figures['wall_s']} s", file=sys.stderr)
+    return found
+
+
+def summarise(found: Figures) -> Figures:
+    """Reduce the repeats to medians, ratios and the slope of our memory.
+
+    A ratio is the median over the pairs that ran one after the other, so that a slow minute of the machine hits both.
+    """
+    sizes: Figures = {}
+    for size, sides in found.items():
+        sizes[size] = {name: _take_median(runs) for name, runs in sides.items()}
+        pairs = list(zip(sides.get("peer", []), sides.get("ours", []), strict=False))
+        if pairs:
+            sizes[size]["ratios"] = {
+                "rows_per_s": _ratio(pairs, lambda run: run["rows_per_s"]),
+                "own_rows_per_s": _ratio(pairs, lambda run: run["rows"] / run["own_wall_s"]),
+                "pss": _ratio(pairs, lambda run: run["memory"]["pss_bytes"]),
+                "anon_shmem": _ratio(pairs, lambda run: run["memory"]["anon_shmem_bytes"]),
+            }
+            sizes[size]["differences"] = _list_differences(*pairs[0])
+    return {"sizes": sizes, "memory_slope_mib_per_million_rows": _fit_slopes(sizes)}
+
+
+def _take_median(runs: Sequence[Figures]) -> Figures:
+    """Return the run of median wall time with the range of all; a lower median, so that it is a run that happened."""
+    ordered = sorted(runs, key=lambda run: run["wall_s"])
+    middle = ordered[(len(ordered) - 1) // 2]
+    return {**middle, "n": len(runs), "wall_s_range": [ordered[0]["wall_s"], ordered[-1]["wall_s"]]}
+
+
+def _ratio(pairs: Sequence[tuple[Figures, Figures]], pick: Callable[[Figures], float]) -> float:
+    return round(statistics.median(pick(ours) / pick(peer) for peer, ours in pairs), 3)
+
+
+def _list_differences(peer: Figures, ours: Figures) -> Figures:
+    """Return the counts in which the sides disagree: they should have done the same work."""
+    names = ("rows", "refused", "tokens", "assistant_tokens", "packed", "efficiency", "cut_rows")
+    pairs = {name: [peer.get(name), ours.get(name)] for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _fit_slopes(sizes: Figures) -> Figures:
+    """Return by how many MiB the peak grows per million rows (least squares), per side with two sizes or more."""
+    slopes: Figures = {}
+    for side in ("peer", "ours"):
+        points = [(f[side]["rows"], f[side]["memory"]) for f in sizes.values() if side in f]
+        if len(points) > 1:
+            millions = [rows / 1e6 for rows, _ in points]
+            slopes[side] = {
+                part: round(
+                    statistics.linear_regression(millions, [m[f"{part}_bytes"] / _MIB for _, m in points]).slope, 1
+                )
+                for part in ("pss", "anon_shmem")
+            }
+    return slopes
+
+
+def format_table(summary: Figures) -> str:
+    """Return the figures a reader looks for first."""
+    head = (
+        "rows",
+        "side",
+        "n",
+        "wall s",
+        "range",
+        "rows/s",
+        "PSS MiB",
+        "anon",
+        "anon+shm",
+        "file",
+        "packed %",
+        "cut",
+        "refused",
+    )
+    lines = [head]
+    for size, sides in summary["sizes"].items():
+        lines += [_format_row(size, side, sides[side]) for side in ("peer", "ours") if side in sides]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    for size, sides in summary["sizes"].items():
+        if "ratios" in sides:
+            ratios = ", ".join(f"{name} x{value}" for name, value in sides["ratios"].items())
+            table.append(f"{size} rows, ours / peer: {ratios}; differs: {json.dumps(sides['differences'])}")
+    table.append(f"peak memory, MiB per million rows: {json.dumps(summary['memory_slope_mib_per_million_rows'])}")
+    return "\n".join(table)
+
+
+def _format_row(size: str, side: str, run: Figures) -> tuple[str, ...]:
+    memory = [f"{run['memory'][f'{part}_bytes'] / _MIB:.0f}" for part in ("pss", "anon", "anon_shmem", "file")]
+    refused = run["refused"] if isinstance(run["refused"], int) else sum(run["refused"].values())
+    low, high = run["wall_s_range"]
+    counts = (f"{100 * run['efficiency']:.2f}", str(run.get("cut_rows", "")), str(refused))
+    return (size, side, str(run["n"]), f"{run['wall_s']}", f"{low}-{high}", f"{run['rows_per_s']}", *memory, *counts)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of every process: offline, the clone first, no leftovers of the caller."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "RAY_", "PYTHONPATH"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[15_000, 150_000, 1_500_000], help="rows")
+    parser.add_argument("--peer-sizes", type=int, nargs="*", help="sizes that the peer runs too; default: all")
+    parser.add_argument("--sides", nargs="+", choices=("peer", "ours"), default=["peer", "ours"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--scratch", type=Path, default=Path(".nightforge/benchmarks"), help="folder for what runs write"
+    )
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    adopt_orphans()
+    peer_sizes = arguments.sizes if arguments.peer_sizes is None else arguments.peer_sizes
+    scratch = arguments.scratch.resolve()
+    found = measure(arguments.sizes, peer_sizes, arguments.sides, arguments.repeats, scratch)
+    summary = {"cores": CORES, "seq_len": SEQ_LEN, **summarise(found)}
+    print(format_table(summary))
+    print(json.dumps({**summary, "runs": found}))
+
+
+if __name__ == "__main__":
+    main()
