@@ -1,0 +1,284 @@
+"""Overlap of the training sources with the evaluation sets, in n-grams of words.
+
+Per source and evaluation set: how many items share at least one n-gram with a row of the source. What an n-gram is, how short
+items are compared and what is boilerplate: `corpus.evaluation_ngrams`. Hashes have 64 bits; among 10**9 n-grams of training
+text and 10**6 of an evaluation set one false match in 18,000 runs is to be expected.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corpus.duplicates import MapParts
+from corpus.evaluation_ngrams import EvaluationNgrams, EvaluationSet, HashSet, list_ngrams
+from corpus.ngrams import (
+    HashedWords,
+    WordHasher,
+    hash_ngrams,
+    hash_whole_texts,
+    hash_words,
+    normalise_text,
+    split_words,
+)
+from corpus.parts import PartFile, read_batches
+from voc.config_data import ContaminationConfig
+from voc.errors import DataError
+
+_MAX_EXAMPLES = 10
+_HIT = np.dtype([("hash", "<u8"), ("row", "<i8")])
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """One source against one evaluation set.
+
+    Attributes:
+        source: The training source.
+        evaluation_set: The evaluation set.
+        num_items: Items of the set.
+        num_found: Items that share an n-gram with the source.
+        num_rows: Rows of the source that share one with the set.
+        examples: Up to 10 pairs (item, the first row that shares one with it), counted from 0.
+    """
+
+    source: str
+    evaluation_set: str
+    num_items: int
+    num_found: int
+    num_rows: int
+    examples: tuple[tuple[int, int], ...]
+
+    @property
+    def ratio(self) -> float:
+        """Share of the items that were found, 0..1."""
+        return self.num_found / self.num_items if self.num_items else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the data report."""
+        return {
+            "source": self.source,
+            "evaluation_set": self.evaluation_set,
+            "items": self.num_items,
+            "found_items": self.num_found,
+            "ratio": self.ratio,
+            "rows": self.num_rows,
+            "examples": [{"item": item, "row": row} for item, row in self.examples],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ContaminationFindings:
+    """All sources against all evaluation sets.
+
+    Attributes:
+        overlaps: In the order of the sources, then of the sets.
+        evaluation_sets: What was compared of each set.
+    """
+
+    overlaps: tuple[Overlap, ...]
+    evaluation_sets: Mapping[str, Mapping[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the data report."""
+        return {
+            "evaluation_sets": {name: dict(counts) for name, counts in self.evaluation_sets.items()},
+            "overlaps": [overlap.to_json() for overlap in self.overlaps],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTask:
+    """One part against all evaluation sets; its files are `<folder>/{grams,whole}-<set>.npy`.
+
+    Attributes:
+        index: Its place among the parts.
+        part: The part.
+        folder: Where the hashes are and the hits go.
+        num_sets: Number of evaluation sets.
+        num_words: Words of an n-gram.
+    """
+
+    index: int
+    part: PartFile
+    folder: str
+    num_sets: int
+    num_words: int
+
+    def load(self, kind: str, number: int | str) -> np.ndarray:
+        """Read an array of the folder."""
+        return np.load(Path(self.folder) / f"{kind}-{number}.npy")
+
+    def hits_path(self, number: int) -> Path:
+        """Return where the hits of a set go."""
+        return Path(self.folder) / f"hits-{self.index:05d}-{number}.npy"
+
+
+def find_contamination(
+    parts: Sequence[PartFile],
+    evaluation_sets: Sequence[EvaluationSet],
+    config: ContaminationConfig,
+    *,
+    dropped: Mapping[str, np.ndarray],
+    work_folder: Path,
+    map_parts: MapParts,
+) -> ContaminationFindings:
+    """Compare every training part with every evaluation set; parts of the test set are passed over.
+
+    Args:
+        parts: The part files.
+        evaluation_sets: What the model is judged by.
+        config: The length of the n-grams.
+        dropped: Sorted row numbers per source that are not trained on (`DuplicateFindings.dropped`), so not compared.
+        work_folder: A folder that all tasks can write to; what is written is removed again.
+        map_parts: Runs one task per part.
+
+    Raises:
+        DataError: If a part file is damaged.
+    """
+    training = [part for part in parts if not part.is_test]
+    sets = [list_ngrams(evaluation, config.ngram_words) for evaluation in evaluation_sets]
+    folder = work_folder / "contamination"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for number, ngrams in enumerate(sets):
+            np.save(folder / f"grams-{number}.npy", ngrams.hashes)
+            np.save(folder / f"whole-{number}.npy", ngrams.whole_hashes)
+        for source in {part.source for part in training}:
+            np.save(folder / f"dropped-{source}.npy", np.asarray(dropped.get(source, ()), dtype=np.int64))
+        tasks = [ScanTask(i, part, str(folder), len(sets), config.ngram_words) for i, part in enumerate(training)]
+        num_rows = dict(map_parts(scan_part, tasks))
+        if num_rows.keys() != set(range(len(tasks))):
+            raise DataError(f"{len(num_rows)} of {len(tasks)} part files were scanned", remedy="start the stage again")
+        overlaps = [
+            _sum_up(source, number, ngrams, [task for task in tasks if task.part.source == source], num_rows)
+            for source in dict.fromkeys(part.source for part in training)
+            for number, ngrams in enumerate(sets)
+        ]
+    finally:
+        shutil.rmtree(folder)
+    return ContaminationFindings(tuple(overlaps), {ngrams.name: _describe(ngrams) for ngrams in sets})
+
+
+def check_contamination(findings: ContaminationFindings, max_ratio: float) -> None:
+    """Refuse sources that share n-grams with too many items of an evaluation set.
+
+    Raises:
+        DataError: If a share is above `max_ratio`; the message lists all of them.
+    """
+    above = [overlap for overlap in findings.overlaps if overlap.ratio > max_ratio]
+    if not above:
+        return
+    listed = "; ".join(
+        f"{overlap.source} shares n-grams with {overlap.num_found} of {overlap.num_items} items of "
+        f"{overlap.evaluation_set} ({overlap.ratio:.2%}; first: item {overlap.examples[0][0]}, "
+        f"row {overlap.examples[0][1]})"
+        for overlap in above
+    )
+    raise DataError(
+        f"training data holds what the model is judged by: {listed}",
+        expected=f"at most {max_ratio:.2%} of the items of each set",
+        remedy="take these rows out of the source, or raise data.contamination.max_ratio, if the overlap is harmless",
+    )
+
+
+def scan_part(task: ScanTask) -> tuple[int, tuple[int, ...]]:
+    """Read the part, write what it shares with each set, and return (its index, number of rows concerned per set).
+
+    Raises:
+        DataError: If the part file does not hold what it should.
+    """
+    hasher = WordHasher()
+    dropped = task.load("dropped", task.part.source)
+    grams = [HashSet(task.load("grams", number)) for number in range(task.num_sets)]
+    whole = [HashSet(task.load("whole", number)) for number in range(task.num_sets)]
+    hits: list[list[np.ndarray]] = [[np.zeros(0, dtype=_HIT)] for _ in range(task.num_sets)]
+    num_rows = [0] * task.num_sets
+    for first_row, batch in read_batches(task.part, ("text",)):
+        rows = np.setdiff1d(np.arange(first_row, first_row + batch.num_rows), dropped, assume_unique=True)
+        texts = batch.column("text").take(rows - first_row).to_pylist()
+        units = _hash_batch(texts, rows, task.num_words, hasher)
+        for number in range(task.num_sets):
+            found = np.concatenate([_find_hits(*units[0], grams[number]), _find_hits(*units[1], whole[number])])
+            num_rows[number] += len(np.unique(found["row"]))
+            hits[number].append(_keep_first(found))
+    for number in range(task.num_sets):
+        np.save(task.hits_path(number), _keep_first(np.concatenate(hits[number])))
+    return task.index, tuple(num_rows)
+
+
+def _hash_batch(
+    texts: list[str], rows: np.ndarray, num_words: int, hasher: WordHasher
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return (hashes, row of each) of the n-grams, and of the short texts and lines as wholes."""
+    lines_by_text = [[split_words(normalise_text(line)) for line in text.splitlines()] for text in texts]
+    lines = hash_words((words for text_lines in lines_by_text for words in text_lines), hasher)
+    counts = np.array([len(text_lines) for text_lines in lines_by_text], dtype=np.int64)
+    whole = HashedWords(lines.hashes_W, lines.offsets_R[np.concatenate([[0], np.cumsum(counts)])])
+    grams, offsets = hash_ngrams(whole, num_words)
+    short_rows = (whole.lengths > 0) & (whole.lengths < num_words)
+    short_lines = (lines.lengths > 0) & (lines.lengths < num_words)
+    wholes = np.concatenate([hash_whole_texts(whole)[short_rows], hash_whole_texts(lines)[short_lines]])
+    rows_of_wholes = np.concatenate([rows[short_rows], np.repeat(rows, counts)[short_lines]])
+    return (grams, np.repeat(rows, np.diff(offsets))), (wholes, rows_of_wholes)
+
+
+def _find_hits(hashes: np.ndarray, rows: np.ndarray, wanted: HashSet) -> np.ndarray:
+    places = wanted.find(hashes)
+    hits = np.zeros(len(places), dtype=_HIT)
+    hits["hash"], hits["row"] = hashes[places], rows[places]
+    return hits
+
+
+def _keep_first(hits: np.ndarray) -> np.ndarray:
+    """Keep the smallest row of each hash, sorted by hash."""
+    hits = hits[np.lexsort((hits["row"], hits["hash"]))]
+    _, first = np.unique(hits["hash"], return_index=True)
+    return hits[first]
+
+
+def _sum_up(
+    source: str,
+    number: int,
+    ngrams: EvaluationNgrams,
+    tasks: Sequence[ScanTask],
+    num_rows: Mapping[int, Sequence[int]],
+) -> Overlap:
+    hits = _keep_first(np.concatenate([np.load(task.hits_path(number)) for task in tasks]))
+    first_rows: dict[int, int] = {}
+    for hashes, items in ((ngrams.hashes, ngrams.items), (ngrams.whole_hashes, ngrams.whole_items)):
+        for item, row in _pair_items(hits, hashes, items):
+            first_rows[item] = min(row, first_rows.get(item, row))
+    return Overlap(
+        source=source,
+        evaluation_set=ngrams.name,
+        num_items=ngrams.num_items,
+        num_found=len(first_rows),
+        num_rows=sum(num_rows[task.index][number] for task in tasks),
+        examples=tuple(sorted(first_rows.items())[:_MAX_EXAMPLES]),
+    )
+
+
+def _pair_items(hits: np.ndarray, hashes: np.ndarray, items: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield (item, row) for every pair of hash and item that was hit."""
+    places = np.searchsorted(hits["hash"], hashes)
+    is_hit = places < len(hits)
+    is_hit[is_hit] = hits["hash"][places[is_hit]] == hashes[is_hit]
+    rows = hits["row"][places[is_hit]]
+    yield from zip(items[is_hit].tolist(), rows.tolist(), strict=True)
+
+
+def _describe(ngrams: EvaluationNgrams) -> dict[str, int]:
+    return {
+        "items": ngrams.num_items,
+        "ngram_words": ngrams.num_words,
+        "ngrams": len(np.unique(ngrams.hashes)),
+        "items_compared_whole": len(ngrams.whole_items),
+        "excluded_ngrams": ngrams.num_excluded,
+        "unchecked_items": ngrams.num_unchecked,
+    }
