@@ -12,7 +12,7 @@ from typing import Any
 
 from evaluation.coverage import list_coverage_problems
 from evaluation.general import GeneralAnswers
-from evaluation.mmlu_data import MmluItem, load_mmlu
+from voc.mmlu import MmluItem, load_mmlu
 from evaluation.voc_measures import VocAnswer
 from voc.config import NightforgeConfig
 from voc.errors import IntegrityError

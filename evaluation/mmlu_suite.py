@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from evaluation.endpoint import check_endpoint, find_served_model, read_key
 from evaluation.mmlu_answers import read_leniently, read_strictly
-from evaluation.mmlu_data import MmluItem, digest_items, load_mmlu, load_mmlu_examples
+from voc.mmlu import MmluItem, digest_items, load_mmlu, load_mmlu_examples
 from evaluation.mmlu_task import TASK_FOLDER
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from voc.errors import IntegrityError

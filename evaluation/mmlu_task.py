@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.mmlu_data import MmluItem, load_mmlu, load_mmlu_examples
+from voc.mmlu import MmluItem, load_mmlu, load_mmlu_examples
 from evaluation.shards import Shard
 from voc.errors import DataError
 from voc.prompts import render_mmlu_generative, render_mmlu_log_likelihood, render_mmlu_question
@@ -24,7 +24,7 @@ def load_documents(
     """Return one shard's documents as lm-eval's `test` split.
 
     Args:
-        dataset: As `evaluation.mmlu_data.load_mmlu` takes it.
+        dataset: As `voc.mmlu.load_mmlu` takes it.
         protocol: `log_likelihood` or `generative`.
         limit: Only the first questions of the file, before it is shared over shards; None for all.
         num_fewshot: Examples of the same subject before each log-likelihood question.

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation.mmlu_data import load_mmlu, load_mmlu_examples
+from voc.mmlu import load_mmlu, load_mmlu_examples
 from evaluation.mmlu_suite import name_task
 from evaluation.mmlu_task import TASK_FOLDER, load_documents, make_documents
 from tests.unit.evaluation.served_run import write_questions

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.mmlu_data import digest_items, load_mmlu, load_mmlu_examples
+from voc.mmlu import digest_items, load_mmlu, load_mmlu_examples
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError, ObjectNotFoundError
 
