@@ -82,7 +82,12 @@ class TrainingConfig(Section):
     cpus_per_worker: PositiveInt = Field(1, description="CPUs that a worker reserves")
     gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs that a worker reserves")
     max_steps: PositiveInt = Field(description="optimizer steps of every arm")
-    global_batch_size: PositiveInt = Field(description="samples per optimizer step, over all workers")
+    batch_unit: Literal["samples", "rows"] = Field(
+        "samples",
+        description="what global_batch_size counts: samples (laid out in rows step by step), or rows packed over the "
+        "whole order (the densest; the number of samples follows from them)",
+    )
+    global_batch_size: PositiveInt = Field(description="samples or rows per optimizer step, over all workers")
     max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
     micro_batch_size: PositiveInt = Field(
         1, description="rows of max_seq_len tokens in one forward pass; of shorter rows it takes more"
@@ -199,6 +204,7 @@ class NightforgeConfig(Section):
         problems = [f"data.sources: {n!r} appears twice" for n in _repeated(sources)]
         candidates = arms + [model.name for model in self.extra_models]
         problems += [f"arms and extra_models: {n!r} appears twice" for n in _repeated(candidates)]
+        problems += [f"data.sources: the name {n!r} is reserved" for n in sources if n == "test"]
         problems += [f"arms and extra_models: {n!r} is reserved" for n in candidates if n in {"base", "champion"}]
         if not candidates:
             problems.append("arms and extra_models are both empty: there is nothing to train and nothing to evaluate")
