@@ -37,8 +37,10 @@ class RawRow:
         value: The object.
         line: Number of the row in its split, from 1.
         raw: The row as it was, for the quarantine (cut to a few KiB if it is long).
+        notes: What the reader left out of the row without refusing it, by names to count (`reasoning_content`).
     """
 
     value: dict[str, Any]
     line: int
     raw: str
+    notes: tuple[str, ...] = ()

@@ -55,8 +55,20 @@ class Store(ABC):
         """Tell whether the key is an object."""
 
     @abstractmethod
+    def open_stream(self, key: str) -> BinaryIO:
+        """Open the object for reading in pieces; it can seek, so a reader takes only what it needs.
+
+        Raises:
+            ObjectNotFoundError: If there is no such key.
+        """
+
+    @abstractmethod
+    def list_sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the keys under `prefix` (a folder) with their sizes in bytes, sorted."""
+
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys under `prefix` (a folder), sorted."""
+        return (key for key, _ in self.list_sizes(prefix))
 
     @abstractmethod
     def delete_key(self, key: str) -> None:
@@ -149,10 +161,18 @@ class LocalStore(Store):
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
-    def list_keys(self, prefix: str = "") -> Iterator[str]:
+    def open_stream(self, key: str) -> BinaryIO:
+        try:
+            return self._path(key).open("rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise _not_found(self, key) from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self.uri}/{key}: {error}") from error
+
+    def list_sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         folder = self._path(prefix) if prefix else self.root
         found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".tmp-"))
-        yield from sorted(p.relative_to(self.root).as_posix() for p in found)
+        yield from sorted((p.relative_to(self.root).as_posix(), p.stat().st_size) for p in found)
 
     def delete_key(self, key: str) -> None:
         try:
@@ -228,7 +248,7 @@ def open_store(uri: str) -> Store:
     if parsed.scheme == "s3":
         from voc.store_s3 import S3Store  # boto3 costs 0.3 s, and DAG files import this module
 
-        return S3Store(parsed.netloc, parsed.path.strip("/"))
+        return S3Store(parsed.netloc, uri.partition("://")[2].partition("/")[2].strip("/"))  # a key may hold # and ?
     if parsed.scheme == "file":
         return LocalStore(Path(unquote(parsed.path) or "/"))
     if parsed.scheme == "" and uri:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 import boto3.session
 from boto3.exceptions import Boto3Error
@@ -22,6 +24,8 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
 DELETE_BATCH = 1000
 MAX_CONNECTIONS = 32
+STREAM_BYTES = 1 << 20
+RETRY_DELAY_S = 0.5
 
 # Clients may be shared by threads, sessions may not; a client costs 0.3 s to make, and stores are opened often.
 _CLIENT_LOCK = threading.Lock()
@@ -100,14 +104,40 @@ class S3Store(Store):
             self._fail(key, error)
         return True
 
-    def list_keys(self, prefix: str = "") -> Iterator[str]:
+    def open_stream(self, key: str) -> BinaryIO:
+        try:
+            head = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+        raw = _S3File(self, key, head["ContentLength"], head["ETag"])
+        return cast(BinaryIO, io.BufferedReader(raw, STREAM_BYTES))
+
+    def open_range(self, key: str, start: int, etag: str) -> Any:
+        """Return the body of the object from a byte on.
+
+        Raises:
+            StoreError: If it is no longer the object that was opened.
+        """
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes={start}-")
+        except (ClientError, BotoCoreError) as error:
+            self._fail(key, error)
+        if answer["ETag"] != etag:
+            raise StoreError(
+                f"{self.uri}/{key} was replaced while it was read",
+                expected="objects that do not change during a run",
+                remedy="run again when the upload is over",
+            )
+        return answer["Body"]
+
+    def list_sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         folder = self._folder(prefix)
         strip = len(self.prefix) + 1 if self.prefix else 0
         try:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield entry["Key"][strip:]
+                    yield entry["Key"][strip:], entry["Size"]
         except (ClientError, BotoCoreError) as error:
             self._fail(prefix, error)
 
@@ -145,6 +175,70 @@ class S3Store(Store):
             self._fail(key, error)
         except OSError as error:
             raise StoreError(f"cannot copy {self.uri}/{key} to {path}: {error}") from error
+
+
+class _S3File(io.RawIOBase):
+    """An object as a file that is read forward by one request; a jump, or a broken connection, costs another one."""
+
+    def __init__(self, store: S3Store, key: str, size_bytes: int, etag: str) -> None:
+        self._store = store
+        self._key = key
+        self._size_bytes = size_bytes
+        self._etag = etag
+        self._position = 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
+        if base + offset < 0:
+            raise ValueError(f"cannot seek to byte {base + offset}")
+        if base + offset != self._position:
+            self._drop_body()
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size_bytes - self._position)
+        if wanted <= 0:
+            return 0
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                if self._body is None:
+                    self._body = self._store.open_range(self._key, self._position, self._etag)
+                data: bytes = self._body.read(wanted)
+            except (BotoCoreError, OSError) as error:
+                data, problem = b"", error
+            else:
+                problem = EOFError("the body ended early")
+            if data:
+                buffer[: len(data)] = data
+                self._position += len(data)
+                return len(data)
+            self._drop_body()
+            if attempt < MAX_ATTEMPTS:
+                time.sleep(RETRY_DELAY_S * attempt)
+        raise StoreError(
+            f"{self._store.uri}/{self._key} broke off at byte {self._position} {MAX_ATTEMPTS} times: {problem}",
+            remedy="check the connection to the S3 endpoint, then run again",
+        ) from problem
+
+    def close(self) -> None:
+        self._drop_body()
+        super().close()
+
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
+        self._body = None
 
 
 @cache

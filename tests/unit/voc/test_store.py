@@ -46,6 +46,39 @@ def test_keys_are_listed_sorted_and_by_whole_folder_names(store: Store) -> None:
     assert list(store.list_keys("nothing")) == []
 
 
+def test_keys_are_listed_with_their_sizes(store: Store) -> None:
+    store.write_bytes("a/2", b"four")
+    store.write_bytes("a/1", b"")
+    assert list(store.list_sizes("a")) == [("a/1", 0), ("a/2", 4)]
+
+
+def test_a_stream_reads_on_from_wherever_it_is_put(store: Store) -> None:
+    data = bytes(range(256)) * 20_000
+    store.write_bytes("a/large", data)
+    with store.open_stream("a/large") as stream:
+        assert stream.read(10) == data[:10]
+        assert stream.seek(3_000_001) == 3_000_001
+        assert stream.read(1_500_000) == data[3_000_001:4_500_001]
+        stream.seek(-4, 2)
+        assert stream.read() == data[-4:]
+        assert stream.read() == b""
+        assert stream.seek(len(data) + 5) == len(data) + 5
+        assert stream.read(1) == b""
+
+
+def test_a_stream_of_an_empty_object_is_empty(store: Store) -> None:
+    store.write_bytes("empty", b"")
+    with store.open_stream("empty") as stream:
+        assert stream.read() == b""
+
+
+def test_a_stream_of_what_is_not_there_is_a_named_error(store: Store) -> None:
+    store.write_bytes("folder/file", b"x")
+    for key in ("none", "folder"):
+        with pytest.raises(ObjectNotFoundError, match=key):
+            store.open_stream(key)
+
+
 def test_deleting_a_folder_leaves_its_namesakes(store: Store) -> None:
     for key in ("a/1", "a/b/2", "ab/3"):
         store.write_bytes(key, b"x")

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from tests.s3_servers import BUCKET, S3Server, free_port
 from voc import store_s3
 from voc.errors import ObjectExistsError, StoreError
-from voc.store import open_store
+from voc.store import open_store, read_uri
 from voc.store_s3 import S3Store
 
 
@@ -88,7 +89,7 @@ class _KeepsEverything:
     """A client whose bulk delete answers 200 and names an object that it did not delete."""
 
     def get_paginator(self, _: str) -> Any:
-        return SimpleNamespace(paginate=lambda **_: [{"Contents": [{"Key": "locked"}]}])
+        return SimpleNamespace(paginate=lambda **_: [{"Contents": [{"Key": "locked", "Size": 1}]}])
 
     def delete_objects(self, **_: Any) -> dict[str, Any]:
         return {"Errors": [{"Key": "locked", "Code": "AccessDenied"}]}
@@ -109,3 +110,61 @@ def test_the_server_itself_refuses_a_second_create(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ObjectExistsError):
         store.create_bytes("taken", b"y")
     assert store.read_bytes("taken") == b"x"
+
+
+class BreakingBody:
+    """A response body whose connection breaks after a few bytes."""
+
+    def __init__(self, data: bytes, limit: int) -> None:
+        self.data, self.left = data, limit
+
+    def read(self, amount: int) -> bytes:
+        if self.left <= 0:
+            raise ReadTimeoutError(endpoint_url="http://s3")
+        size = min(amount, self.left)
+        piece, self.data, self.left = self.data[:size], self.data[size:], self.left - size
+        return piece
+
+    def close(self) -> None:
+        self.left = 0
+
+
+@pytest.fixture
+def seven_bytes(s3_server: S3Server) -> S3Store:
+    store = S3Store(BUCKET, f"streams/{s3_server.endpoint[-5:]}")
+    store.write_bytes("key", b"0123456")
+    return store
+
+
+def test_a_stream_whose_connection_breaks_goes_on_where_it_was(
+    seven_bytes: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_s3, "RETRY_DELAY_S", 0.0)
+    starts = []
+
+    def open_range(key: str, start: int, etag: str) -> BreakingBody:
+        starts.append(start)
+        return BreakingBody(b"0123456"[start:], limit=3)
+
+    monkeypatch.setattr(seven_bytes, "open_range", open_range)
+    assert seven_bytes.open_stream("key").read() == b"0123456"
+    assert starts == [0, 3, 6]
+
+
+def test_a_stream_that_never_comes_is_a_named_error(seven_bytes: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_s3, "RETRY_DELAY_S", 0.0)
+    monkeypatch.setattr(seven_bytes, "open_range", lambda key, start, etag: BreakingBody(b"", limit=0))
+    with pytest.raises(StoreError, match="broke off at byte 0 5 times"):
+        seven_bytes.open_stream("key").read()
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed_with_the_new_one(seven_bytes: S3Store) -> None:
+    stream = seven_bytes.open_stream("key")
+    seven_bytes.write_bytes("key", b"abcdefg")
+    with pytest.raises(StoreError, match="was replaced while it was read"):
+        stream.read()
+
+
+def test_a_key_may_hold_the_characters_of_queries_and_fragments(seven_bytes: S3Store) -> None:
+    seven_bytes.write_bytes("a#b?c/d#e.jsonl", b"x")
+    assert read_uri(f"{seven_bytes.uri}/a#b?c/d#e.jsonl") == b"x"
