@@ -34,6 +34,7 @@ from voc.prompts import render_answer, render_messages
 from voc.records import RowError, parse_general_record, parse_voc_record
 from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 
+PACKED_FOLDER = "packed"
 Batch = dict[str, list[Any]]
 Chat = list[dict[str, str]]
 TEXT = Value("string")
@@ -104,7 +105,8 @@ def check_rows(voc: Dataset, general: Dataset, taxonomy: Taxonomy, num_proc: int
         ),
     ]
     rows = concatenate_datasets(checked)
-    reasons = Counter(reason for reason in rows.data.column("reason").to_pylist() if reason)
+    counted = pc.value_counts(rows.data.column("reason")).to_pylist()
+    reasons = Counter({entry["values"]: entry["counts"] for entry in counted if entry["values"]})
     kept = rows.filter(lambda reason: not reason, input_columns="reason", num_proc=num_proc)
     return kept.remove_columns("reason"), reasons
 
@@ -202,16 +204,6 @@ def _count_before_packing(clock: StageClock, counts: dict[str, int], seq_len: in
         sft_trainer.pack_dataset = plain
 
 
-def count_packed(packed: Dataset, seq_len: int) -> dict[str, Any]:
-    """Return rows and tokens after packing, and which share of the rows' space is filled."""
-    tokens = learned = 0
-    for batch in packed.with_format("arrow").iter(1000):
-        tokens += pc.sum(pc.list_value_length(batch.column("input_ids"))).as_py()
-        learned += pc.sum(pc.not_equal(pc.list_flatten(batch.column("labels")), -100)).as_py()
-    efficiency = tokens / (len(packed) * seq_len)
-    return {"packed": len(packed), "tokens": tokens, "assistant_tokens": learned, "efficiency": round(efficiency, 4)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True)
@@ -235,12 +227,12 @@ def main() -> None:
     )
     with clock.stage("write"):
         # One process: with num_proc, datasets 5.2 spawns processes that import everything again, half a minute on 2 cores.
-        packed.save_to_disk(arguments.output / "packed")
+        packed.save_to_disk(arguments.output / PACKED_FOLDER)
     wall_s = time.time() - started - clock.counting_s
     figures = {
         "rows": len(voc) + len(general),
         "wall_s": round(wall_s, 2),
-        **count_packed(packed, arguments.seq_len),
+        "packed": len(packed),
         "refused": dict(sorted(reasons.items())),
         **counts,
         "stages_s": {name: round(spent_s, 2) for name, spent_s in clock.stages_s.items()},

@@ -5,11 +5,12 @@
 
 Read, validate, render, tokenise, pack, write, from JSONL to packed rows. The sides take turns (peer, ours, peer, ours), each
 in a process of its own with empty caches, and this process samples the memory of everything they start. `wall_s` is from
-the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time.
+the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time;
+`cpu_s` is the CPU time of all its processes, for a machine that has other things to do.
 Prints a table; the last line is one JSON object with all figures.
 
 Writes rows, base model and the peer's environment under `$NIGHTFORGE_CACHE` (default ~/.cache/nightforge) and what a
-run writes under `--scratch`, where it is removed again: at 1.5 million rows the peer's caches are some 20 GB.
+run writes under `--scratch`, where it is removed again: at 1.5 million rows the peer's caches are some 27 GB.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "benchmarks" / "requirements-data.lock"
 RANKS = Path("dashscope") / "resources" / "qwen.tiktoken"
 SEQ_LEN = 2048
+IGNORE_INDEX = -100
 CORES = 2
+SIDES = ("peer", "ours")
+_MEMORY_COLUMNS = {"PSS MiB": "pss", "anon": "anon", "anon+shm": "anon_shmem", "file": "file"}
 _MIB = 1 << 20
 _SHOWN_LOG_CHARS = 3000
 
@@ -72,7 +76,7 @@ def make_inputs(peer_folder: Path, num_rows: int) -> tuple[Path, Path]:
 def run_peer(rows_folder: Path, base_folder: Path, output_folder: Path, *, peer_folder: Path) -> Figures:
     """Run `datasets` + TRL once; only its process sees the peer's packages, and its cache is empty."""
     extra = {"PYTHONPATH": f"{ROOT}:{peer_folder}", "HF_DATASETS_CACHE": str(output_folder / "cache")}
-    return _run_side("data_peer", rows_folder, base_folder, output_folder, extra)
+    return _run_side("data_peer", rows_folder, base_folder, output_folder, extra, count=count_peer_tokens)
 
 
 def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path) -> Figures:
@@ -80,8 +84,32 @@ def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path) -> Figur
     return _run_side("data_ours", rows_folder, base_folder, output_folder, {})
 
 
-def _run_side(module: str, rows: Path, base: Path, output: Path, extra: dict[str, str]) -> Figures:
-    """Run one side and return what it printed, with wall time and memory as seen from outside.
+def count_peer_tokens(output_folder: Path) -> Figures:
+    """Count what the peer wrote, here and not in its process: the reading would count as its time and memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    packed = tokens = learned = 0
+    for path in sorted((output_folder / "packed").glob("*.arrow")):
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
+            for batch in batches:
+                packed += len(batch)
+                tokens += pc.sum(pc.list_value_length(batch.column("input_ids"))).as_py()
+                learned += pc.sum(pc.not_equal(pc.list_flatten(batch.column("labels")), IGNORE_INDEX)).as_py()
+    efficiency = tokens / (packed * SEQ_LEN)
+    return {"packed": packed, "tokens": tokens, "assistant_tokens": learned, "efficiency": round(efficiency, 4)}
+
+
+def _run_side(
+    module: str,
+    rows: Path,
+    base: Path,
+    output: Path,
+    extra: Mapping[str, str],
+    *,
+    count: Callable[[Path], Figures] | None = None,
+) -> Figures:
+    """Run one side and return what it printed, with wall time and memory as seen from outside, and what `count` finds.
 
     Raises:
         RuntimeError: If it fails or prints no figures; with the end of its log.
@@ -99,8 +127,10 @@ def _run_side(module: str, rows: Path, base: Path, output: Path, extra: dict[str
     own = json.loads(lines[-1])
     figures = {
         **own,
+        **(count(output) if count else {}),
         "own_wall_s": own["wall_s"],
         "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
         "rows_per_s": round(own["rows"] / run.wall_s, 1),
         "memory": run.peak.to_json(),
         "orphans": len(run.orphans),
@@ -144,6 +174,7 @@ def summarise(found: Figures) -> Figures:
         if pairs:
             sizes[size]["ratios"] = {
                 "rows_per_s": _ratio(pairs, lambda run: run["rows_per_s"]),
+                "rows_per_cpu_s": _ratio(pairs, lambda run: run["rows"] / run["cpu_s"]),
                 "own_rows_per_s": _ratio(pairs, lambda run: run["rows"] / run["own_wall_s"]),
                 "pss": _ratio(pairs, lambda run: run["memory"]["pss_bytes"]),
                 "anon_shmem": _ratio(pairs, lambda run: run["memory"]["anon_shmem_bytes"]),
@@ -173,7 +204,7 @@ def _list_differences(peer: Figures, ours: Figures) -> Figures:
 def _fit_slopes(sizes: Figures) -> Figures:
     """Return by how many MiB the peak grows per million rows (least squares), per side with two sizes or more."""
     slopes: Figures = {}
-    for side in ("peer", "ours"):
+    for side in SIDES:
         points = [(f[side]["rows"], f[side]["memory"]) for f in sizes.values() if side in f]
         if len(points) > 1:
             millions = [rows / 1e6 for rows, _ in points]
@@ -188,40 +219,36 @@ def _fit_slopes(sizes: Figures) -> Figures:
 
 def format_table(summary: Figures) -> str:
     """Return the figures a reader looks for first."""
-    head = (
-        "rows",
-        "side",
-        "n",
-        "wall s",
-        "range",
-        "rows/s",
-        "PSS MiB",
-        "anon",
-        "anon+shm",
-        "file",
-        "packed %",
-        "cut",
-        "refused",
-    )
-    lines = [head]
-    for size, sides in summary["sizes"].items():
-        lines += [_format_row(size, side, sides[side]) for side in ("peer", "ours") if side in sides]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    sizes = summary["sizes"]
+    cells = [_format_row(size, side, runs[side]) for size, runs in sizes.items() for side in SIDES if side in runs]
+    lines = [list(cells[0]), *(list(row.values()) for row in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    for size, sides in summary["sizes"].items():
-        if "ratios" in sides:
-            ratios = ", ".join(f"{name} x{value}" for name, value in sides["ratios"].items())
-            table.append(f"{size} rows, ours / peer: {ratios}; differs: {json.dumps(sides['differences'])}")
+    for size, runs in sizes.items():
+        if "ratios" in runs:
+            ratios = ", ".join(f"{name} x{value}" for name, value in runs["ratios"].items())
+            table.append(f"{size} rows, ours / peer: {ratios}; differs: {json.dumps(runs['differences'])}")
     table.append(f"peak memory, MiB per million rows: {json.dumps(summary['memory_slope_mib_per_million_rows'])}")
     return "\n".join(table)
 
 
-def _format_row(size: str, side: str, run: Figures) -> tuple[str, ...]:
-    memory = [f"{run['memory'][f'{part}_bytes'] / _MIB:.0f}" for part in ("pss", "anon", "anon_shmem", "file")]
+def _format_row(size: str, side: str, run: Figures) -> dict[str, str]:
+    """Return the cells of one run by their column."""
+    peaks = {name: f"{run['memory'][f'{part}_bytes'] / _MIB:.0f}" for name, part in _MEMORY_COLUMNS.items()}
     refused = run["refused"] if isinstance(run["refused"], int) else sum(run["refused"].values())
-    low, high = run["wall_s_range"]
-    counts = (f"{100 * run['efficiency']:.2f}", str(run.get("cut_rows", "")), str(refused))
-    return (size, side, str(run["n"]), f"{run['wall_s']}", f"{low}-{high}", f"{run['rows_per_s']}", *memory, *counts)
+    return {
+        "rows": size,
+        "side": side,
+        "n": str(run["n"]),
+        "wall s": str(run["wall_s"]),
+        "range": "-".join(map(str, run["wall_s_range"])),
+        "cpu s": str(run["cpu_s"]),
+        "rows/s": str(run["rows_per_s"]),
+        **peaks,
+        "packed %": f"{100 * run['efficiency']:.2f}",
+        "cut": str(run.get("cut_rows", "")),
+        "refused": str(refused),
+    }
 
 
 def _environment() -> dict[str, str]:
@@ -238,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[15_000, 150_000, 1_500_000], help="rows")
     parser.add_argument("--peer-sizes", type=int, nargs="*", help="sizes that the peer runs too; default: all")
-    parser.add_argument("--sides", nargs="+", choices=("peer", "ours"), default=["peer", "ours"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--scratch", type=Path, default=Path(".nightforge/benchmarks"), help="folder for what runs write"

@@ -72,12 +72,14 @@ class CommandRun:
     Attributes:
         returncode: Its exit status.
         wall_s: From its start to its exit, in seconds.
+        cpu_s: CPU time of it and all that it started, in seconds: what other load on the machine changes least.
         peak: Its memory.
         orphans: Processes that it left behind and that had to be ended.
     """
 
     returncode: int
     wall_s: float
+    cpu_s: float
     peak: MemoryPeak
     orphans: list[int] = field(default_factory=list)
 
@@ -98,6 +100,7 @@ def run_measured(
 ) -> CommandRun:
     """Run a command to its end and sample the memory of all descendants of this process meanwhile."""
     peak = MemoryPeak()
+    cpu_before_s = _read_children_cpu_s()
     with stdout.open("wb") as out, stderr.open("wb") as err:
         started = time.monotonic()
         process = subprocess.Popen(command, env=dict(env), stdout=out, stderr=err)
@@ -110,7 +113,8 @@ def run_measured(
                 process.wait(max(interval_s - cost_s, cost_s * (1 / _MAX_SAMPLER_SHARE - 1)))
                 break
         wall_s = time.monotonic() - started
-    return CommandRun(process.returncode, wall_s, peak, _end_orphans(os.getpid()))
+    orphans = _end_orphans(os.getpid())
+    return CommandRun(process.returncode, wall_s, _read_children_cpu_s() - cpu_before_s, peak, orphans)
 
 
 def sample_tree(root: int) -> tuple[dict[str, int], int]:
@@ -152,6 +156,12 @@ def _read_rollup(pid: int) -> dict[str, int]:
         return {}
     fields = (line.split() for line in lines)
     return {_PARTS[words[0]]: int(words[1]) * _KIB for words in fields if words and words[0] in _PARTS}
+
+
+def _read_children_cpu_s() -> float:
+    """Return the CPU time of all descendants that have ended and were waited for, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _end_orphans(root: int) -> list[int]:
