@@ -26,10 +26,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from corpus.order import TrainingOrder
 from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
 from voc.config import SourceWeight
-from voc.mixture import Stratum, draw_order, plan_mixture
+from voc.mixture import Stratum, plan_mixture
 from voc.progress import Progress
 from voc.prompts import (
     MMLU_CLOSING_SENTENCE,
@@ -111,7 +112,8 @@ def fine_tune(world: World, samples: dict[str, list[Sample]], weights: dict[str,
     sources = [SourceWeight(name=name, weight=weight) for name, weight in weights.items()]
     plan = plan_mixture(num_rows, sources, num_samples=steps * batch, seed=dials["seed"])
     names = [share.name for share in plan.shares]
-    drawn = [samples[names[source]][row] for source, row in draw_order(plan)]
+    strata, rows = TrainingOrder(plan).locate(0, plan.num_samples)
+    drawn = [samples[names[stratum]][row] for stratum, row in zip(strata.tolist(), rows.tolist(), strict=True)]
     model = copy.deepcopy(world.base).train()
     optimizers = (
         build_optimizers(model, dials["muon"], dials["adamw"], 0.0)

@@ -163,6 +163,15 @@ def test_a_mixture_by_tokens_is_told_as_shares(night: Night) -> None:
     assert details["arms.mix"] == "40 samples, shared by tokens: customer 75.0%, general 25.0%"
 
 
+def test_categories_of_a_source_are_shared_too_and_must_be_there(night: Night) -> None:
+    night.tree["arms"][0]["sources"][1]["categories"] = {"general": 1}
+    details = {finding.subject: finding.detail for finding in preflight(night).findings}
+    assert details["arms.mix"] == "40 samples: customer 30 (3.75 passes), general/general 10 (5.00 passes)"
+    night.tree["arms"][0]["sources"][1]["categories"] = {"general": 1, "code": 1}
+    with pytest.raises(PreflightError, match=r"arms\.mix: .*no rows of category 'code'; it has general \(2 rows\)"):
+        preflight(night, "r2")
+
+
 def test_a_hub_dataset_is_taken_as_such_and_said_so(night: Night) -> None:
     night.tree["evaluation"]["mmlu"]["dataset"] = "cais/mmlu"
     details = {finding.subject: finding.detail for finding in preflight(night).findings}
