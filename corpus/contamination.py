@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from corpus.duplicates import MapParts
 from corpus.evaluation_ngrams import EvaluationNgrams, EvaluationSet, HashSet, list_ngrams
 from corpus.ngrams import (
     HashedWords,
@@ -27,6 +26,7 @@ from corpus.ngrams import (
     split_words,
 )
 from corpus.parts import PartFile, read_batches
+from corpus.ray_session import MapParts
 from voc.config_data import ContaminationConfig
 from voc.errors import DataError
 

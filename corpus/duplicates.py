@@ -11,7 +11,7 @@ The driver keeps 32 bytes per row and some numbers of 8 bytes; digests (512 byte
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from corpus.near_duplicates import NUM_PERM
 from corpus.parts import PartFile, read_cells
+from corpus.ray_session import MapParts
 from corpus.row_groups import (
     RowTable,
     find_conflicts,
@@ -33,9 +34,6 @@ from corpus.row_matches import RowMatches, match_rows
 from corpus.signatures import SignatureTask, write_signatures
 from voc.config_data import DuplicatesConfig
 from voc.errors import DataError
-
-MapParts = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Applies a function of one argument to many; results may come in any order."""
 
 REASONS = ("duplicate_id", "leakage_exact", "leakage_near", "label_conflict", "exact_duplicate", "near_duplicate")
 """Why a row is dropped; a row that several fit counts for the first."""
@@ -97,7 +95,8 @@ def find_duplicates(
         map_parts: Runs one task per part.
 
     Raises:
-        DataError: If a training row is in the test set and `leakage` is `error`, or a part file is damaged.
+        DataError: If a training row is in the test set and `leakage` is `error`, a part file is damaged, or the parts of a
+            source leave a gap.
     """
     folder = work_folder / "duplicates"
     folder.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,8 @@ class NearMatches:
         matches: Per text, the smallest index of its cluster (`cluster_texts`), or the text that it matches or -1
             (`match_texts`).
         num_compared: Pairs whose digests were compared.
-        num_capped: Texts that were left without a comparison in a bucket, because it is too large.
+        num_capped: Texts that were not compared with all the others in a bucket, because it is too large; one text counts
+            once per band.
     """
 
     matches: np.ndarray

@@ -13,6 +13,7 @@ import numpy as np
 
 from corpus.parts import PartFile
 from corpus.signatures import ROW, SignatureTask
+from voc.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,23 @@ class RowTable:
 
 
 def order_parts(parts: Sequence[PartFile]) -> list[PartFile]:
-    """Sort the parts by source (in the order in which the sources appear) and row."""
+    """Sort the parts by source (in the order in which the sources appear) and row.
+
+    Raises:
+        DataError: If the parts of a source leave a gap or overlap, so that its rows would get wrong numbers.
+    """
     places = {name: place for place, name in enumerate(dict.fromkeys(part.source for part in parts))}
-    return sorted(parts, key=lambda part: (places[part.source], part.first_row))
+    ordered = sorted(parts, key=lambda part: (places[part.source], part.first_row, part.num_rows))
+    next_row = dict.fromkeys(places, 0)
+    for part in ordered:
+        if part.first_row != next_row[part.source]:
+            raise DataError(
+                f"{part.path} begins with row {part.first_row} of {part.source}",
+                expected=f"row {next_row[part.source]}, the one after the part before it",
+                remedy="list every part of the source once",
+            )
+        next_row[part.source] += part.num_rows
+    return ordered
 
 
 def read_table(tasks: Sequence[SignatureTask]) -> RowTable:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.ngrams import (
+    _WORD,
     WordHasher,
     hash_ngrams,
     hash_whole_texts,
@@ -48,9 +49,11 @@ def test_words_are_without_punctuation_and_unspaced_scripts_give_characters(text
     assert [word.decode() for word in split_words(text)] == expected
 
 
-def test_ascii_and_other_texts_are_cut_alike() -> None:
-    ascii_text = "a_b don't 3.5 x-y"
-    assert split_words(ascii_text + " é") == [*split_words(ascii_text), "é".encode()]
+@given(st.text(alphabet="aZ09_ '.,-\x00\x1f\x85éßя²ªºͅー…“😀電ि\u00a0\u200d"), st.sampled_from(["“", "電"]))
+def test_a_text_is_cut_alike_whether_or_not_it_needs_the_slow_pattern(text: str, special: str) -> None:
+    normalised = normalise_text(text)
+    assert split_words(f"{normalised} {special}")[: len(split_words(normalised))] == split_words(normalised)
+    assert split_words(normalised) == [word.encode() for word in _WORD.findall(normalised)]
 
 
 @given(st.lists(WORDS, max_size=5), st.integers(1, 5))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from corpus.row_groups import (
     order_parts,
 )
 from corpus.signatures import ROW
+from voc.errors import DataError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)
 
@@ -45,6 +47,13 @@ def test_a_conflict_is_one_text_with_two_different_labels(rows: list[tuple[int, 
 def test_parts_are_sorted_by_row_within_sources_in_the_order_of_their_appearance() -> None:
     parts = [PartFile("b", "", 5, 5), PartFile("a", "", 0, 5), PartFile("b", "", 0, 5)]
     assert [(part.source, part.first_row) for part in order_parts(parts)] == [("b", 0), ("b", 5), ("a", 0)]
+
+
+@pytest.mark.parametrize("first_row", [4, 6])
+def test_parts_with_a_gap_or_an_overlap_are_refused(first_row: int) -> None:
+    parts = [PartFile("a", "one", 0, 5), PartFile("b", "x", 0, 9), PartFile("a", "two", first_row, 5)]
+    with pytest.raises(DataError, match=f"two begins with row {first_row} of a. Expected: row 5"):
+        order_parts(parts)
 
 
 def test_a_row_is_named_by_its_source_and_number_there_past_empty_sources() -> None:
