@@ -48,6 +48,7 @@ class DuplicateFindings:
 
     Attributes:
         dropped: Sorted row numbers per source.
+        reason_numbers: For each of them, the place of its reason in `REASONS`.
         dropped_reasons: Number of dropped rows per source and reason (`REASONS`).
         found: Number of rows per source and kind, dropped or not. A row counts as `_inside` if its source has another row
             like it before it (a conflict: anywhere), as `_across` if only other sources have one.
@@ -57,11 +58,16 @@ class DuplicateFindings:
     """
 
     dropped: Mapping[str, np.ndarray]
+    reason_numbers: Mapping[str, np.ndarray]
     dropped_reasons: Mapping[str, Mapping[str, int]]
     found: Mapping[str, Mapping[str, int]]
     label_conflicts: Sequence[Mapping[str, Any]]
     leakage: Sequence[Mapping[str, Any]]
     near: Mapping[str, Any]
+
+    def reason_of(self, source: str) -> list[str]:
+        """Return the reason of each dropped row of the source, in the order of `dropped`."""
+        return [REASONS[number] for number in self.reason_numbers.get(source, ())]
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of the data report; it holds names of rows and labels, never a comment."""
@@ -110,8 +116,10 @@ def find_duplicates(
     finally:
         shutil.rmtree(folder)
     reasons = choose_dropped(table, matches, config)
+    slices = table.slices
     findings = DuplicateFindings(
-        dropped=_list_dropped(table, reasons),
+        dropped={name: np.flatnonzero(reasons[rows] >= 0) for name, rows in slices.items()},
+        reason_numbers={name: reasons[rows][reasons[rows] >= 0] for name, rows in slices.items()},
         dropped_reasons=_count_by_source(table, {name: reasons == i for i, name in enumerate(REASONS)}),
         found=count_found(table, matches),
         label_conflicts=_show_conflicts(table, matches, ordered),
@@ -187,14 +195,8 @@ def count_found(table: RowTable, matches: RowMatches) -> dict[str, dict[str, int
 
 
 def _count_by_source(table: RowTable, kinds: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-    slices = {name: slice(*table.bounds[i : i + 2]) for i, name in enumerate(table.sources)}
-    return {name: {kind: int(rows[part].sum()) for kind, rows in kinds.items()} for name, part in slices.items()}
-
-
-def _list_dropped(table: RowTable, reasons: np.ndarray) -> dict[str, np.ndarray]:
     return {
-        name: np.flatnonzero(reasons[table.bounds[i] : table.bounds[i + 1]] >= 0)
-        for i, name in enumerate(table.sources)
+        name: {kind: int(is_so[rows].sum()) for kind, is_so in kinds.items()} for name, rows in table.slices.items()
     }
 
 

@@ -37,6 +37,11 @@ class RowTable:
         """The number of each row's source."""
         return np.repeat(np.arange(len(self.sources)), np.diff(self.bounds))
 
+    @property
+    def slices(self) -> dict[str, slice]:
+        """The rows of each source."""
+        return {name: slice(*self.bounds[i : i + 2].tolist()) for i, name in enumerate(self.sources)}
+
     def name_row(self, row: int) -> tuple[str, int]:
         """Return the source of a row and its number there."""
         source = int(np.searchsorted(self.bounds, row, side="right")) - 1

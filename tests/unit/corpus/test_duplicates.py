@@ -179,6 +179,16 @@ def test_a_text_stays_once_though_its_first_row_is_dropped_for_its_id(tmp_path: 
     assert list_dropped(findings) == {"a": [1, 3]}
 
 
+def test_every_dropped_row_has_its_reason_and_a_row_that_several_fit_has_the_first(tmp_path: Path) -> None:
+    texts = ["one", "one", LONG, "hidden", LONG + " x", "one", "two"]
+    parts = write_parts(tmp_path, "a", texts, labels=[*"LLLLLL", "K"], ids=["i", "", "", "", "", "i", ""])
+    parts += write_parts(tmp_path, "test", ["hidden"], is_test=True)
+    findings = find(parts, tmp_path, leakage="drop", near="drop")
+    assert list_dropped(findings) == {"a": [1, 3, 4, 5]}
+    assert findings.reason_of("a") == ["exact_duplicate", "leakage_exact", "near_duplicate", "duplicate_id"]
+    assert findings.reason_of("test") == findings.reason_of("without parts") == []
+
+
 def test_empty_texts_and_texts_without_words_are_equal_or_not_but_never_near(tmp_path: Path) -> None:
     findings = find(write_parts(tmp_path, "a", ["", "", "!!!", "😀", "?", "x"]), tmp_path)
     assert list_dropped(findings) == {"a": [1]}
