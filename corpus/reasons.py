@@ -28,13 +28,21 @@ EXPLANATIONS = {
     "not_a_number": Explanation(
         "A value is NaN or infinite where data should be.", "Correct the export of this source."
     ),
-    "damaged_file": Explanation("The file ends early or cannot be read.", "Upload the file again."),
+    "column_count": Explanation("The row has more or fewer cells than the file has columns.", "Export the file again."),
+    "malformed_csv": Explanation(
+        "The row is not valid CSV: a quote is never closed, for example.", "Export the file again."
+    ),
+    "truncated_file": Explanation("The file ends in the middle; the rest is missing.", "Upload the file again."),
+    "damaged_file": Explanation("A part of the file cannot be read.", "Upload the file again."),
     # A comment that cannot be used.
     "empty_comment": Explanation("The comment holds no text.", "Nothing, if few; else correct the export."),
     "duplicate_id": Explanation("An earlier row has the same identifier.", "Give every comment its own identifier."),
     "language": Explanation(
         "The comment is in a language that this run does not use.",
         "Add the language to data.languages, if it is wanted.",
+    ),
+    "reasoning_content": Explanation(
+        "The answer came with a record of reasoning, which is not trained on.", "Nothing, if that is meant."
     ),
     "language_differs": Explanation(
         "The text looks like another language than its record says.", "Nothing, if few; else check the field lang."
@@ -55,6 +63,13 @@ EXPLANATIONS = {
     ),
     # A row that cannot be learned as it is.
     "nothing_to_learn": Explanation("There is no answer to learn from.", "Add the answer, or leave the row out."),
+    "answer_not_segments": Explanation(
+        "The answer in the chat is not a list of labelled pieces.",
+        "Correct the answer, or read the source as general data.",
+    ),
+    "unsupported_content": Explanation(
+        "The chat uses tools, images or other content that is not text.", "Leave such chats out of this source."
+    ),
     "too_long": Explanation(
         "The row is longer than the model's training window.", "Shorten it, or raise training.max_seq_len."
     ),

@@ -14,6 +14,7 @@ from corpus.report_view import Figure, list_draws, list_figures, split_coverage
 from tests.unit.corpus.report_examples import COMMENT, MINIMAL_REPORT, make_report
 
 FIGURES = {"classes", "ranks", "coverage", "shares", "lengths", "languages"}
+REFUSAL = r'(?:RowError|Rejection|reject|reject_rest)\([^"()]*"([a-z_]+)"'
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -164,7 +165,7 @@ def test_more_arms_sources_and_languages_than_can_be_told_apart_are_drawn_togeth
 
 def test_every_reason_that_the_code_refuses_a_row_for_is_explained(repository):
     files = [path for folder in ("voc", "corpus") for path in (repository / folder).rglob("*.py")]
-    used = {name for path in files for name in re.findall(r'RowError\(\s*"(\w+)"', Path(path).read_text("utf-8"))}
+    used = {name for path in files for name in re.findall(REFUSAL, Path(path).read_text("utf-8"))}
     assert used - EXPLANATIONS.keys() == set()
     assert all(explain(name).meaning and explain(name).remedy for name in used)
 
