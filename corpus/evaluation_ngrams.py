@@ -105,7 +105,7 @@ class HashSet:
     """
 
     def __init__(self, hashes: np.ndarray) -> None:
-        self._hashes = np.unique(hashes)
+        self._hashes = hashes
         bits = min(max(_MIN_FILTER_BITS, (16 * len(hashes)).bit_length()), _MAX_FILTER_BITS)
         self._shift = np.uint64(64 - bits)
         self._flags = np.zeros(1 << bits, dtype=bool)
