@@ -17,6 +17,7 @@ PROMPT_VERSION = 1
 PromptVariant = Literal["internalized", "taxonomy"]
 Message = dict[str, str]
 
+COMMENT_PREFIX = "Comment: "
 _TASK = (
     "You label customer feedback. Split the comment into segments and reply with a JSON list of objects "
     "with the keys content, L1, L2, L3, L4, emotion."
@@ -36,7 +37,7 @@ def render_messages(comment: str, variant: PromptVariant, taxonomy: Taxonomy) ->
     """
     return [
         {"role": "system", "content": render_system(variant, taxonomy)},
-        {"role": "user", "content": f"Comment: {comment}"},
+        {"role": "user", "content": f"{COMMENT_PREFIX}{comment}"},
     ]
 
 
