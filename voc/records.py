@@ -3,21 +3,36 @@
 A VOC record is `{id, comment, segments: [{content, L1, L2, L3, L4, emotion}], lang?, source?, created_at?}`. A general row
 is OpenAI chat `{messages, category?}` or, for plain text continuation, `{prompt, completion, category?}`.
 A bad row never stops the reading of its file: it becomes a `Rejection` that keeps the raw line.
+
+Reasons of a refused VOC record: `schema`, `empty_comment`, `encoding_damage`, `not_a_number`, `label_not_in_taxonomy`,
+`label_retired`, `label_split`, `segment_not_verbatim`, `segments_overlap`, `language_malformed`, `language_not_expected`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from voc.errors import DataError
+from voc.label_reading import LabelReader
+from voc.record_checks import RowChecks, check_language, explain_not_verbatim, find_overlap
+from voc.refusals import Rejection, RowError, get_text, is_text
 from voc.taxonomy import LEVELS, LabelPath, Taxonomy
+from voc.text_damage import find_damage
+
+if TYPE_CHECKING:
+    from voc.taxonomy_changes import TaxonomyChanges
 
 ROLES = ("system", "user", "assistant")
+# What may be noted about a row that is accepted, beside what `voc.label_reading` notes about its labels.
+SEGMENTS_OVERLAP = "segments_overlap"
+ENCODING_DAMAGE = "encoding_damage"
+
 _OPTIONAL_FIELDS = ("lang", "source", "created_at")
+_STRICT = RowChecks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +85,6 @@ class GeneralRecord:
         return {"prompt": self.prompt, "completion": self.completion, "category": self.category}
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A row that cannot be used.
-
-    Attributes:
-        line: Line number in its file, from 1.
-        reason: A short name to count by.
-        detail: What was seen and expected.
-        raw: The line as it was.
-    """
-
-    line: int
-    reason: str
-    detail: str
-    raw: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the quarantine entry."""
-        return {"line": self.line, "reason": self.reason, "detail": self.detail, "raw": self.raw}
-
-
-class RowError(ValueError):
-    """Why one row is refused: a reason to count by, and the detail."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
 Row = TypeVar("Row")
 
 
@@ -130,20 +115,36 @@ def read_rows(data: bytes, parse: Callable[[dict[str, Any]], Row]) -> Accepted[R
     return Accepted(tuple(rows), tuple(rejections))
 
 
-def read_voc_rows(data: bytes, taxonomy: Taxonomy) -> Accepted[VocRecord]:
-    """Read VOC records; an id may appear once, every label must be in the taxonomy."""
-    return read_rows(data, make_voc_parser(taxonomy))
+def read_voc_rows(
+    data: bytes,
+    taxonomy: Taxonomy,
+    *,
+    checks: RowChecks = _STRICT,
+    changes: TaxonomyChanges | None = None,
+    notes: Counter[str] | None = None,
+) -> Accepted[VocRecord]:
+    """Read VOC records; an id may appear once, every label must be in the taxonomy (`parse_voc_record` has the rest)."""
+    return read_rows(data, make_voc_parser(taxonomy, checks=checks, changes=changes, notes=notes))
 
 
-def make_voc_parser(taxonomy: Taxonomy) -> Callable[[dict[str, Any]], VocRecord]:
+def make_voc_parser(
+    taxonomy: Taxonomy,
+    *,
+    checks: RowChecks = _STRICT,
+    changes: TaxonomyChanges | None = None,
+    notes: Counter[str] | None = None,
+) -> Callable[[dict[str, Any]], VocRecord]:
     """Return a parser of one file's VOC records: it remembers the ids that it has seen."""
     seen: set[str] = set()
 
     def parse(value: dict[str, Any]) -> VocRecord:
-        record = parse_voc_record(value, taxonomy)
+        noted: Counter[str] = Counter()
+        record = parse_voc_record(value, taxonomy, checks=checks, changes=changes, notes=noted)
         if record.id in seen:
             raise RowError("duplicate_id", f"the id {record.id!r} was used by an earlier row")
         seen.add(record.id)
+        if notes is not None:
+            notes.update(noted)
         return record
 
     return parse
@@ -154,27 +155,57 @@ def read_general_rows(data: bytes) -> Accepted[GeneralRecord]:
     return read_rows(data, parse_general_record)
 
 
-def parse_voc_record(value: Mapping[str, Any], taxonomy: Taxonomy) -> VocRecord:
+def parse_voc_record(
+    value: Mapping[str, Any],
+    taxonomy: Taxonomy,
+    *,
+    checks: RowChecks = _STRICT,
+    changes: TaxonomyChanges | None = None,
+    notes: Counter[str] | None = None,
+) -> VocRecord:
     """Check one VOC record.
+
+    Args:
+        value: The row.
+        taxonomy: The labels that exist.
+        checks: How strict to be.
+        changes: How labels of older taxonomies are carried over.
+        notes: Counts what is noticed about an accepted row: repaired labels, labels carried over, overlapping segments.
 
     Raises:
         RowError: With the first reason for which it cannot be used.
     """
-    identifier, comment = _text(value, "id"), _text(value, "comment")
+    identifier, comment = get_text(value, "id"), get_text(value, "comment")
     if not identifier:
         raise RowError("schema", "id is empty")
     if not comment.strip():
         raise RowError("empty_comment", f"the comment of {identifier!r} is empty")
+    damage = find_damage(comment)
+    if damage is not None:
+        raise RowError("encoding_damage", f"the comment has {damage}")
     raw_segments = value.get("segments")
     if not isinstance(raw_segments, list):
         raise RowError("schema", f"segments is {type(raw_segments).__name__}, expected a list of objects")
-    segments = tuple(_parse_segment(item, comment, taxonomy) for item in raw_segments)
-    extra = {name: _text(value, name) for name in _OPTIONAL_FIELDS if value.get(name) is not None}
+    noted: list[str] = []  # a row that is refused further down must leave no notes behind
+    labels = LabelReader(taxonomy, checks, changes, noted)
+    segments = tuple([_parse_segment(item, comment, labels) for item in raw_segments])
+    if len(segments) > 1:
+        _check_overlap(comment, segments, checks, noted)
+    extra = {name: get_text(value, name) for name in _OPTIONAL_FIELDS if value.get(name) is not None}
+    check_language(extra.get("lang", ""), comment, checks.languages)
+    if notes is not None and noted:
+        notes.update(noted)
     return VocRecord(identifier, comment, segments, extra)
 
 
-def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
+def parse_general_record(value: Mapping[str, Any], *, notes: Counter[str] | None = None) -> GeneralRecord:
     """Check one general row.
+
+    Damaged text is noted and not refused: a chat may well be about control characters or wrong encodings.
+
+    Args:
+        value: The row.
+        notes: Counts what is noticed about an accepted row.
 
     Raises:
         RowError: With the first reason for which it cannot be used.
@@ -183,9 +214,10 @@ def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
     if not is_text(category) or not category:
         raise RowError("schema", f"category is {category!r}, expected a name")
     if "messages" not in value:
-        prompt, completion = _text(value, "prompt"), _text(value, "completion")
+        prompt, completion = get_text(value, "prompt"), get_text(value, "completion")
         if not completion:
             raise RowError("nothing_to_learn", "the completion is empty")
+        _note_damage((prompt, completion), notes)
         return GeneralRecord(prompt=prompt, completion=completion, category=category)
     messages = value["messages"]
     if not isinstance(messages, list) or not messages:
@@ -197,7 +229,13 @@ def parse_general_record(value: Mapping[str, Any]) -> GeneralRecord:
         turns.append({"role": message["role"], "content": message["content"]})
     if turns[-1]["role"] != "assistant" or not turns[-1]["content"]:
         raise RowError("nothing_to_learn", "the chat does not end with an assistant turn that says something")
+    _note_damage((turn["content"] for turn in turns), notes)
     return GeneralRecord(messages=tuple(turns), category=category)
+
+
+def _note_damage(texts: Iterable[str], notes: Counter[str] | None) -> None:
+    if notes is not None and any(find_damage(text) for text in texts):
+        notes[ENCODING_DAMAGE] += 1
 
 
 def check_quarantine(accepted: Accepted[Any], origin: str, max_ratio: float) -> None:
@@ -233,31 +271,22 @@ def _parse_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _text(value: Mapping[str, Any], name: str) -> str:
-    found = value.get(name)
-    if not is_text(found):
-        raise RowError("schema", f"{name} is {found!r:.60}, expected a text")
-    return str(found)
-
-
-def is_text(value: object) -> bool:
-    """Tell whether a JSON value is a text that UTF-8 can hold: JSON's escapes can spell half a surrogate pair."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _parse_segment(value: Any, comment: str, taxonomy: Taxonomy) -> Segment:
+def _parse_segment(value: Any, comment: str, labels: LabelReader) -> Segment:
     if not isinstance(value, dict):
         raise RowError("schema", f"a segment is {value!r:.60}, expected an object")
-    content, emotion = _text(value, "content"), _text(value, "emotion")
-    label: LabelPath = (_text(value, "L1"), _text(value, "L2"), _text(value, "L3"), _text(value, "L4"))
-    if label not in taxonomy.paths:
-        raise RowError("label_not_in_taxonomy", taxonomy.explain_unknown(label))
+    label = labels.read(value)
+    content, emotion = get_text(value, "content"), get_text(value, "emotion")
     if not content or content not in comment:
-        raise RowError("segment_not_verbatim", f"the segment {content!r:.80} is not a piece of the comment")
+        raise RowError("segment_not_verbatim", explain_not_verbatim(content, comment))
     return Segment(content, label, emotion)
+
+
+def _check_overlap(comment: str, segments: Sequence[Segment], checks: RowChecks, noted: list[str]) -> None:
+    overlap = find_overlap(comment, [segment.content for segment in segments])
+    if overlap is None:
+        return
+    if checks.overlapping_segments == "refuse":
+        raise RowError(
+            "segments_overlap", f"the segments {overlap[0]!r:.60} and {overlap[1]!r:.60} claim the same words"
+        )
+    noted.append(SEGMENTS_OVERLAP)

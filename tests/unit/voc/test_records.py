@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,15 @@ from hypothesis import strategies as st
 
 from tests.unit.voc.conftest import TAXONOMY_CSV, voc_row
 from voc.errors import DataError
-from voc.records import check_quarantine, read_general_rows, read_voc_rows
+from voc.records import (
+    RowChecks,
+    RowError,
+    check_quarantine,
+    parse_general_record,
+    parse_voc_record,
+    read_general_rows,
+    read_voc_rows,
+)
 from voc.taxonomy import parse_taxonomy
 
 TAXONOMY = parse_taxonomy(TAXONOMY_CSV, "x")
@@ -33,7 +42,7 @@ def test_a_good_row_is_accepted_and_written_back_as_it_came() -> None:
         (b'{"id": "a", "comment": ', "malformed_json", "not JSON"),
         (b"\xff\xfe", "encoding", "not UTF-8"),
         ([1], "schema", "list"),
-        ({"comment": "x", "segments": []}, "schema", "id is None"),
+        ({"comment": "x", "segments": []}, "schema", "id is missing"),
         ({"id": "", "comment": "x", "segments": []}, "schema", "id is empty"),
         ({"id": "a", "comment": "  ", "segments": []}, "empty_comment", "'a'"),
         ({"id": "a", "comment": "x"}, "schema", "segments is NoneType"),
@@ -43,6 +52,19 @@ def test_a_good_row_is_accepted_and_written_back_as_it_came() -> None:
         (voc_row("a", content="akku"), "segment_not_verbatim", "'akku'"),
         (voc_row("a", content=""), "segment_not_verbatim", "''"),
         ({**voc_row("a"), "lang": 3}, "schema", "lang is 3"),
+        ({**voc_row("a"), "lang": "German"}, "language_malformed", "lang is 'German'"),
+        (voc_row("a", L4="runtime"), "label_not_in_taxonomy", "forgiving repairs it"),
+        (voc_row("a", L1="Service"), "label_not_in_taxonomy", "exists under 'Product > Battery > Use'"),
+        (b'{"id": "a", "comment": "x y", "segments": [{"content": "x", "L1": NaN}]}', "not_a_number", "L1 is nan"),
+        (voc_row("a", L3=None), "not_a_number", "L3 is None"),  # type: ignore[arg-type]
+        (voc_row("a", L3="nan"), "not_a_number", "L3 is 'nan'"),
+        (voc_row("a", L3=["Use"]), "schema", "L3 is ['Use']"),  # type: ignore[arg-type]
+        ({"id": "a", "comment": "x", "segments": [{"content": "x"}]}, "schema", "L1 is missing"),
+        ({"id": "a", "comment": "x", "segments": None}, "schema", "segments is NoneType"),
+        (voc_row("a", content="The  battery"), "segment_not_verbatim", "if case and spaces did not count"),
+        (voc_row("a", "the battery is gr\ufffdat"), "encoding_damage", "U+FFFD at character 17"),
+        (voc_row("a", "the battery isn\u00e2\u20ac\u2122t great"), "encoding_damage", "probably '’'"),
+        (voc_row("a", "the battery\x00"), "encoding_damage", "U+0000"),
     ],
 )
 def test_a_bad_row_is_refused_with_reason_line_and_raw_text(row: object, reason: str, detail: str) -> None:
@@ -121,3 +143,67 @@ def test_too_many_refused_rows_name_the_counts_the_first_one_and_the_limit() -> 
 def test_a_file_without_a_single_good_row_is_refused_at_any_limit() -> None:
     with pytest.raises(DataError, match="1 of 1"):
         check_quarantine(read_voc_rows(b"{", TAXONOMY), "f", 1.0)
+
+
+def two_segments(comment: str, *contents: str) -> dict:
+    row = voc_row("a", comment)
+    row["segments"] = [{**row["segments"][0], "content": content} for content in contents]
+    return row
+
+
+def test_overlapping_segments_are_noted_or_refused() -> None:
+    row, notes = two_segments("the battery is great", "the battery", "battery is great"), Counter[str]()
+    parse_voc_record(row, TAXONOMY, notes=notes)
+    assert notes == {"segments_overlap": 1}
+    with pytest.raises(RowError, match="claim the same words") as caught:
+        parse_voc_record(row, TAXONOMY, checks=RowChecks(overlapping_segments="refuse"))
+    assert caught.value.reason == "segments_overlap"
+
+
+def test_forgiving_matching_repairs_a_label_and_counts_it() -> None:
+    notes: Counter[str] = Counter()
+    row = voc_row("a", L2=" battery", L4="RUNTIME")
+    record = parse_voc_record(row, TAXONOMY, checks=RowChecks(label_matching="forgiving"), notes=notes)
+    assert record.segments[0].label == ("Product", "Battery", "Use", "Runtime")
+    assert notes == {"repaired_labels": 1}
+
+
+def test_a_row_that_is_refused_further_down_leaves_no_notes() -> None:
+    notes: Counter[str] = Counter()
+    row = {**voc_row("a", L2=" battery"), "lang": "German"}
+    with pytest.raises(RowError):
+        parse_voc_record(row, TAXONOMY, checks=RowChecks(label_matching="forgiving"), notes=notes)
+    rows = lines(voc_row("a", L2=" battery"), voc_row("a", L2=" battery"))
+    assert read_voc_rows(rows, TAXONOMY, checks=RowChecks("forgiving"), notes=notes).counts == {"duplicate_id": 1}
+    assert notes == {"repaired_labels": 1}
+
+
+def test_a_comment_in_a_language_that_is_not_expected_is_refused() -> None:
+    checks = RowChecks(languages=frozenset({"en"}))
+    assert parse_voc_record({**voc_row("a"), "lang": "en-GB"}, TAXONOMY, checks=checks).extra == {"lang": "en-GB"}
+    with pytest.raises(RowError, match=r"the language is de .declared as 'de'.*expected one of en") as caught:
+        parse_voc_record({**voc_row("a"), "lang": "de"}, TAXONOMY, checks=checks)
+    assert caught.value.reason == "language_not_expected"
+
+
+def test_damaged_text_in_a_general_row_is_noted_and_kept() -> None:
+    notes: Counter[str] = Counter()
+    row = {"messages": [{"role": "user", "content": "what is \ufffd?"}, CHAT[1]]}
+    assert parse_general_record(row, notes=notes).to_json()["messages"] == row["messages"]
+    assert notes == {"encoding_damage": 1}
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=4), lambda inner: st.lists(inner) | inner)
+)
+def test_whatever_a_field_holds_it_is_read_or_refused(value: object) -> None:
+    for field in ("id", "comment", "segments", "lang", "source"):
+        try:
+            parse_voc_record({**voc_row("a"), field: value}, TAXONOMY)
+        except RowError as error:
+            assert error.detail
+    for field in ("content", "L1", "L4", "emotion"):
+        try:
+            parse_voc_record(voc_row("a", **{field: value}), TAXONOMY)  # type: ignore[arg-type]
+        except RowError as error:
+            assert error.detail
