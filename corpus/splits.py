@@ -25,7 +25,7 @@ from voc.importers.acos import SPLITS as ACOS_SPLITS
 if TYPE_CHECKING:
     from voc.config_data import SourceConfig
 
-SPLIT_BYTES = 32 << 20
+SPLIT_BYTES = 4 << 20
 MapFiles = Callable[[Callable[[str], str], Sequence[str]], Iterable[str]]
 _AUTO_READERS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "acos"}
 _SUFFIXES = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from corpus.readers.columns import shape_row
-from corpus.readers.lines import RAW_CHARS
+from corpus.readers.lines import HEAD_BYTES, RAW_CHARS
 from corpus.rows import RawRow
 from voc.refusals import Rejection, RowError
 
@@ -17,6 +18,14 @@ BATCH_ROWS = 256
 BATCH_BYTES = 16 << 20
 # What converting a cell can raise: damaged text, a time that Python cannot hold, an unknown time zone.
 _CELL_ERRORS = (ValueError, OverflowError, LookupError, TypeError, ImportError, pa.ArrowException)
+
+
+@dataclass(frozen=True, slots=True)
+class _DamagedCell:
+    """A cell that is no Python value: why, and how it can be shown."""
+
+    error: RowError
+    shown: str
 
 
 def choose_batch_rows(num_rows: int, size_bytes: int) -> int:
@@ -42,23 +51,23 @@ def read_batch(
 
 
 def _read_row(cells: dict[str, Any], line: int, max_row_bytes: int) -> RawRow | Rejection:
-    damage = next((cell for cell in cells.values() if isinstance(cell, RowError)), None)
-    shown = {field: str(cell) if isinstance(cell, RowError) else cell for field, cell in cells.items()}
-    raw = json.dumps(shown, ensure_ascii=False, default=_show_cell)
+    damage = next((cell for cell in cells.values() if isinstance(cell, _DamagedCell)), None)
+    raw = json.dumps(cells, ensure_ascii=False, default=_show_cell)
+    if len(raw) > max_row_bytes or len(raw.encode(errors="replace")) > max_row_bytes:
+        detail = (
+            f"the row has {len(raw)} characters as JSON, expected at most {max_row_bytes} bytes (data.max_row_bytes)"
+        )
+        return Rejection(line, "row_too_large", detail, raw[:HEAD_BYTES])
     try:
         if damage is not None:
-            raise damage
-        if len(raw) > max_row_bytes or len(raw.encode(errors="replace")) > max_row_bytes:
-            raise RowError(
-                "row_too_large", f"the row has {len(raw)} characters, expected at most {max_row_bytes} bytes as JSON"
-            )
+            raise damage.error
         return RawRow(shape_row(cells), line, raw[:RAW_CHARS])
     except RowError as error:
         return Rejection(line, error.reason, error.detail, raw[:RAW_CHARS])
 
 
 def _read_cells(column: pa.Array) -> list[Any]:
-    """Return the cells as Python values; a cell that cannot be one is the error that says why."""
+    """Return the cells as Python values; a cell that cannot be one says why."""
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)  # Python's times have no nanoseconds
     try:
@@ -72,10 +81,12 @@ def _read_cell(column: pa.Array, index: int) -> Any:
         return column[index].as_py()
     except UnicodeDecodeError as error:
         shown = error.object[:RAW_CHARS].decode("utf-8", "backslashreplace")
-        return RowError("encoding", f"not UTF-8: {error.reason} at byte {error.start} of {shown!r:.200}")
+        return _DamagedCell(RowError("encoding", f"not UTF-8: {error.reason} at byte {error.start} of a cell"), shown)
     except _CELL_ERRORS as error:
-        return RowError("schema", f"a cell of type {column.type} cannot be read: {error}")
+        return _DamagedCell(RowError("schema", f"a cell of type {column.type} cannot be read: {error}"), "")
 
 
 def _show_cell(cell: object) -> str:
+    if isinstance(cell, _DamagedCell):
+        return cell.shown
     return cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell)

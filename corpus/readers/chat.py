@@ -21,6 +21,8 @@ from voc.responses import parse_response
 
 Format = Literal["voc", "general"]
 _KEPT_VOC_FIELDS = ("lang", "source", "created_at")
+_CONVERSE_ROLES = ("user", "assistant")
+_TOOL_ROLES = ("tool", "function")
 _OPENAI_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _OPENAI_CALLS = ("tool_calls", "function_call", "audio", "refusal")
 _OPENAI_REASONING = ("reasoning_content", "reasoning")
@@ -51,7 +53,7 @@ def convert_converse(value: dict[str, Any], row_format: Format, row_id: str) -> 
         chat.add("system", system)
     for message in _read_messages(value):
         role = message.get("role")
-        if role not in {"user", "assistant"}:
+        if not isinstance(role, str) or role not in _CONVERSE_ROLES:
             raise RowError("schema", f"a turn has the role {role!r:.60}, expected user or assistant")
         chat.add(role, list(_read_converse_blocks(message.get("content"), chat, role)))
     return _make_row(value, chat, row_format, row_id)
@@ -71,7 +73,7 @@ def convert_openai(value: dict[str, Any], row_format: Format, row_id: str) -> tu
     chat = _Chat()
     for message in _read_messages(value):
         name = message.get("role")
-        if name in {"tool", "function"}:
+        if name in _TOOL_ROLES:
             raise RowError("unsupported_content", f"a turn has the role {name}, expected chats without tools")
         if not isinstance(name, str) or name not in _OPENAI_ROLES:
             raise RowError("schema", f"a turn has the role {name!r:.60}, expected one of {', '.join(_OPENAI_ROLES)}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corpus.rows import InputSplit
 
 CHUNK_BYTES = 1 << 20
-RAW_CHARS = 4096
+RAW_CHARS = 64 << 10
 HEAD_BYTES = 2048
 BOM = b"\xef\xbb\xbf"
 Converted = tuple[dict[str, Any], tuple[str, ...]]
