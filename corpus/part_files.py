@@ -9,7 +9,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,26 +48,28 @@ class PartRow:
 class PartWriter:
     """Writes one part, batch by batch."""
 
-    def __init__(self, rows: pq.ParquetWriter, tokens: pa.ipc.RecordBatchFileWriter) -> None:
+    def __init__(self, rows: pq.ParquetWriter, tokens: pa.ipc.RecordBatchFileWriter | None) -> None:
         self._rows = rows
         self._tokens = tokens
 
     def write(self, rows: Sequence[PartRow], samples: Sequence[Any]) -> None:
-        """Append some rows with their samples (`corpus.encode.EncodedSample`), equally many."""
+        """Append some rows with their samples (`corpus.encode.EncodedSample`), equally many if the part has tokens."""
         columns = [[getattr(row, name) for row in rows] for name in ROW_SCHEMA.names]
         self._rows.write_batch(pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=ROW_SCHEMA))
-        self._tokens.write_batch(make_token_batch(samples))
+        if self._tokens is not None:
+            self._tokens.write_batch(make_token_batch(samples))
 
 
 @contextmanager
-def writing_part(rows: Path, tokens: Path) -> Iterator[PartWriter]:
-    """Open the two files of a part; they are whole when the block is left."""
-    rows.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        pq.ParquetWriter(rows, ROW_SCHEMA, compression="zstd", write_statistics=False) as row_file,
-        pa.OSFile(str(tokens), "wb") as sink,
-        pa.ipc.new_file(sink, TOKEN_SCHEMA) as token_file,
-    ):
+def writing_part(rows: Path, tokens: Path | None) -> Iterator[PartWriter]:
+    """Open the files of a part, without tokens if there is no path for them; they are whole when the block is left."""
+    with ExitStack() as stack:
+        # One batch at a time: without statistics and page indexes a row group of a few hundred rows costs little.
+        row_file = stack.enter_context(pq.ParquetWriter(rows, ROW_SCHEMA, compression="zstd", write_statistics=False))
+        token_file = None
+        if tokens is not None:
+            sink = stack.enter_context(pa.OSFile(str(tokens), "wb"))
+            token_file = stack.enter_context(pa.ipc.new_file(sink, TOKEN_SCHEMA))
         yield PartWriter(row_file, token_file)
 
 

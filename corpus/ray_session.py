@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,17 +31,21 @@ def map_here(function: Callable[[Argument], Result], arguments: Sequence[Argumen
     return map(function, arguments)
 
 
-def map_on_ray(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Result]:
+def map_on_ray(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, only_here: bool = False
+) -> Iterator[Result]:
     """Run the function over the arguments with Ray Data and yield the results in the order of the arguments.
 
     Args:
         function: A module-level function; it runs in other processes, on other machines.
         arguments: One task each.
+        only_here: Only processes on this machine: the tasks share files of its disk.
 
     Raises:
         VocError: The first named failure of a task, as it was raised there.
     """
     import ray.data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     if not arguments:
         return
@@ -56,11 +61,20 @@ def map_on_ray(function: Callable[[Argument], Result], arguments: Sequence[Argum
         except VocError as error:
             return {"result": None, "error": [error]}
 
-    rows = ray.data.from_items(list(range(len(arguments))), override_num_blocks=len(arguments)).map(call, num_cpus=1)
+    place: dict[str, Any] = {"num_cpus": 1}
+    if only_here:
+        node = ray.get_runtime_context().get_node_id()
+        place["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+    rows = ray.data.from_items(list(range(len(arguments))), override_num_blocks=len(arguments)).map(call, **place)
     for row in rows.iter_rows():
         if row["error"] is not None:
             raise row["error"][0]
         yield row["result"][0]
+
+
+def keep_here(map_parts: MapParts) -> MapParts:
+    """Return the same way of running tasks, restricted to this machine."""
+    return partial(map_on_ray, only_here=True) if map_parts is map_on_ray else map_parts
 
 
 @contextmanager

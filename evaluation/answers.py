@@ -5,6 +5,7 @@ Reads: the data directory (taxonomy, test, training rows), the question file, ev
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from typing import Any
 
 from evaluation.coverage import list_coverage_problems
 from evaluation.general import GeneralAnswers
-from voc.mmlu import MmluItem, load_mmlu
 from evaluation.voc_measures import VocAnswer
 from voc.config import NightforgeConfig
 from voc.errors import IntegrityError
 from voc.manifest import Manifest, digest_bytes, read_manifest, verify_directory
+from voc.mmlu import MmluItem, load_mmlu
 from voc.model_folder import digest_model
 from voc.prompts import hash_prompt, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.records import Segment, VocRecord, read_voc_rows
@@ -79,9 +80,11 @@ def load_questions(run: Run) -> Questions:
     config, prefix = run.config, run.layout.data
     manifest = verify_directory(run.store, prefix)
     taxonomy = parse_taxonomy(run.store.read_bytes(f"{prefix}/taxonomy.csv").decode(), f"{prefix}/taxonomy.csv")
-    test = _read_records(run, "test", taxonomy)[: config.evaluation.voc.limit]
-    sources = [source.name for source in config.data.sources if source.format == "voc"]
-    training = tuple(record for name in sources for record in _read_records(run, name, taxonomy))
+    test = _parse_records(run, "test.jsonl", run.store.read_bytes(f"{prefix}/test.jsonl"), taxonomy)
+    test = test[: config.evaluation.voc.limit]
+    sources = tuple(f"rows/{source.name}/" for source in config.data.sources if source.format == "voc")
+    names = [entry.path for entry in manifest.files if entry.path.startswith(sources)]
+    training = tuple(record for name in names for record in _parse_records(run, name, _read_rows(run, name), taxonomy))
     mmlu = tuple(load_mmlu(config.evaluation.mmlu.dataset, config.evaluation.mmlu.limit))
     expected = {
         VOC: dict.fromkeys((record.id for record in test), hash_prompt(config.prompt.variant, taxonomy)),
@@ -95,13 +98,20 @@ def _hash_log_likelihood(item: MmluItem) -> str:
     return digest_bytes(render_mmlu_log_likelihood(item.subject, item.question, item.choices).encode())
 
 
-def _read_records(run: Run, name: str, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:
-    key = f"{run.layout.data}/{name}.jsonl"
-    accepted = read_voc_rows(run.store.read_bytes(key), taxonomy)
+def _read_rows(run: Run, name: str) -> bytes:
+    """Return the accepted rows of one part as JSON lines."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(run.store.read_bytes(f"{run.layout.data}/{name}")), columns=["record"])
+    return "\n".join(table.column("record").to_pylist()).encode()
+
+
+def _parse_records(run: Run, name: str, lines: bytes, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:
+    accepted = read_voc_rows(lines, taxonomy)
     if accepted.rejections:
         first = accepted.rejections[0]
         raise IntegrityError(
-            f"{run.store.uri}/{key}, line {first.line} is not an accepted row: {first.detail}",
+            f"{run.store.uri}/{run.layout.data}/{name}, row {first.line} is not an accepted row: {first.detail}",
             remedy="run the prepare stage again",
         )
     return accepted.rows

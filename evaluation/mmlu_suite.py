@@ -18,11 +18,11 @@ from typing import Any, Literal, get_args
 
 from evaluation.endpoint import check_endpoint, find_served_model, read_key
 from evaluation.mmlu_answers import read_leniently, read_strictly
-from voc.mmlu import MmluItem, digest_items, load_mmlu, load_mmlu_examples
 from evaluation.mmlu_task import TASK_FOLDER
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
+from voc.mmlu import MmluItem, digest_items, load_mmlu, load_mmlu_examples
 from voc.model_folder import digest_model, localise_model
 from voc.prompts import MMLU_LETTERS, PROMPT_VERSION, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.responses import looks_like_voc

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from voc.mmlu import MmluItem, load_mmlu, load_mmlu_examples
 from evaluation.shards import Shard
 from voc.errors import DataError
+from voc.mmlu import MmluItem, load_mmlu, load_mmlu_examples
 from voc.prompts import render_mmlu_generative, render_mmlu_log_likelihood, render_mmlu_question
 
 TASK_FOLDER = Path(__file__).parent / "tasks"

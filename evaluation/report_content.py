@@ -6,6 +6,7 @@ Reads the run's results, decision, promotion, data report, mixtures and timings;
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from evaluation.decide import read_decision, read_results
@@ -63,6 +64,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "mmlu_num_fewshot": config.evaluation.mmlu.num_fewshot,
         "max_steps": config.training.max_steps,
         "global_batch_size": config.training.global_batch_size,
+        "batch_unit": config.training.batch_unit,
         "optimizer": config.training.optimizer.model_dump(mode="json"),
     }
 
@@ -162,8 +164,8 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
         rates = f"Muon {optimizer.muon_learning_rate:g} on the matrices, AdamW {optimizer.learning_rate:g} on the rest"
     notes = [
         "How far a model that is tuned on customer data alone collapses depends on optimizer and learning rate, not on the "
-        f"data alone: here {rates}, {config.training.max_steps} steps of {config.training.global_batch_size} samples. Other "
-        "rates give other tables.",
+        f"data alone: here {rates}, {config.training.max_steps} steps of {config.training.global_batch_size} "
+        f"{config.training.batch_unit}. Other rates give other tables.",
         f"This is one run with one seed ({config.seed}). The spread over seeds can be larger than the intervals, which only "
         "say what other test items would change: do not quote a single seed as the number.",
         f"VOC precision, recall and F1 are {config.decision.voc_average} averages over full label paths. The other averages "
@@ -175,10 +177,10 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
         "what memory alone reaches.",
         f"All models got the {config.prompt.variant} prompt.",
     ]
-    repeated = data.get("test_comments_in_training", 0)
+    repeated = count_leaked_rows(data)
     if repeated:
         notes.append(
-            f"{repeated} test comments occur in the training data word for word: VOC figures are too good by them."
+            f"{repeated} training comments are in the test set, word for word or nearly: VOC figures are too good by them."
         )
     cut = {r["model"]["title"]: sum(r["cut_prompts"].values()) for r in results.values()}
     if any(cut.values()):
@@ -191,3 +193,14 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
             "form; read it together with the log-likelihood and the schema-leak rate."
         )
     return notes
+
+
+def count_leaked_rows(data: Mapping[str, Any]) -> int:
+    """Return how many training rows repeat a test row and were trained on nevertheless."""
+    kinds = ("leakage_exact", "leakage_near")
+    duplicates = data["duplicates"]
+    found, dropped = (
+        sum(counts.get(kind, 0) for counts in duplicates[part].values() for kind in kinds)
+        for part in ("found", "dropped")
+    )
+    return int(found - dropped)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,17 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_base: Path) -> Callable[..., Any]:
+    """Make a run of the smallest size (`tests.tiny_run`) below the test's folder."""
+    from tests.tiny_run import create_tiny_run
+
+    def make(name: str = "run", base: Path = tiny_base, **sections: Any) -> Any:
+        return create_tiny_run(tmp_path / name, base, **sections)
+
+    return make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

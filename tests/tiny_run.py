@@ -56,6 +56,7 @@ def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None =
     for name, rows in files.items():
         if not (root / name).exists():
             write_lines(root / name, rows)
+    _write_questions(root / "mmlu")
     (root / "taxonomy.csv").write_text(format_taxonomy(Leaf(label, "what it is") for label in LABELS))
     tree: dict[str, Any] = {
         "name": "tiny",
@@ -68,6 +69,8 @@ def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None =
                 {"name": "customer", "uri": str(root / "train.jsonl"), "format": "voc"},
                 {"name": "general", "uri": str(root / "general.jsonl"), "format": "general"},
             ],
+            # The rows are made from one sentence: nearly all are alike.
+            "duplicates": {"near": "off", "exact": "report"},
         },
         "model": {"base": str(base)},
         "arms": [
@@ -96,3 +99,21 @@ def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None =
     run = Run(open_store(config.store.uri), RunLayout(RUN_ID), config)
     run.store.write_bytes(run.layout.config, dump_config(config))
     return run
+
+
+def _write_questions(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {
+            "question": f"Which of these is item {n}?",
+            "subject": "items",
+            "choices": ["a", "b", "c", "d"],
+            "answer": n % 4,
+        }
+        for n in range(8)
+    ]
+    for split in ("dev", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")

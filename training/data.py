@@ -1,77 +1,16 @@
-"""Encoded sources on disk, and which samples every rank trains on in every step.
+"""Which samples of a step every rank trains on, and in which rows.
 
-The order of the samples comes from the mixture plan alone; a step is a slice of it, so training can be entered at any
-step. The split over ranks is a pure function of the samples' lengths that every rank computes for all ranks: nobody has
-to be asked how many forward passes a step takes or how many tokens it learns.
+The split over ranks is a pure function of the samples' lengths that every rank computes for all ranks: nobody has to be asked
+how many forward passes a step takes or how many tokens it learns.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from corpus.encode import IGNORE_INDEX, EncodedSample
-from training.packing import Document, choose_row_len, pack_first_fit_decreasing
-
-
-@dataclass(frozen=True)
-class EncodedSource:
-    """All samples of one source, end to end.
-
-    Attributes:
-        input_ids: [tokens] int32.
-        labels: [tokens] int32.
-        offsets: [rows + 1] int64, where each row starts.
-    """
-
-    input_ids: np.ndarray
-    labels: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> Document:
-        start, end = self.offsets[row], self.offsets[row + 1]
-        return Document(self.input_ids[start:end], self.labels[start:end])
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[rows] tokens of each row."""
-        return np.diff(self.offsets)
-
-    @property
-    def num_targets(self) -> np.ndarray:
-        """[rows] tokens that each row learns; a document's first token has nothing before it to be predicted from."""
-        learned = self.labels != IGNORE_INDEX
-        learned[self.offsets[:-1]] = False
-        return np.add.reduceat(learned, self.offsets[:-1], dtype=np.int64)
-
-
-def collect_samples(samples: Iterable[EncodedSample]) -> EncodedSource:
-    """Join encoded samples."""
-    kept = list(samples)
-    offsets = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum([len(sample.input_ids) for sample in kept], out=offsets[1:])
-    input_ids = np.fromiter((t for s in kept for t in s.input_ids), dtype=np.int32, count=offsets[-1])
-    labels = np.fromiter((t for s in kept for t in s.labels), dtype=np.int32, count=offsets[-1])
-    return EncodedSource(input_ids, labels, offsets)
-
-
-def save_encoded(source: EncodedSource, path: Path) -> None:
-    """Write a source as an uncompressed `.npz`."""
-    with path.open("wb") as file:
-        np.savez(file, input_ids=source.input_ids, labels=source.labels, offsets=source.offsets)
-
-
-def load_encoded(data: bytes) -> EncodedSource:
-    """Read what `save_encoded` wrote; never unpickles."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return EncodedSource(arrays["input_ids"], arrays["labels"], arrays["offsets"])
+from training.packing import choose_row_len, pack_first_fit_decreasing
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +24,6 @@ class StepPlan:
 
     row_len: int
     passes: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
-
-
-def slice_step(order: Sequence[tuple[int, int]], step: int, global_batch_size: int) -> Sequence[tuple[int, int]]:
-    """Return the samples of a step (from 0), as (source index, row index)."""
-    return order[step * global_batch_size : (step + 1) * global_batch_size]
 
 
 def plan_step(
@@ -112,9 +46,7 @@ def plan_step(
         rows = pack_first_fit_decreasing([lengths[i] for i in samples], row_len)
         named = [tuple(samples[i] for i in row) for row in rows]
         ranks.append([tuple(named[i : i + rows_per_pass]) for i in range(0, len(named), rows_per_pass)])
-    num_passes = max(len(passes) for passes in ranks)
-    nothing: tuple[tuple[int, ...], ...] = ((),)
-    return StepPlan(row_len, tuple(tuple(passes + [nothing] * (num_passes - len(passes))) for passes in ranks))
+    return StepPlan(row_len, _even_out(ranks))
 
 
 def balance(lengths: Sequence[int], world_size: int) -> list[list[int]]:
@@ -126,3 +58,30 @@ def balance(lengths: Sequence[int], world_size: int) -> list[list[int]]:
         parts[rank].append(index)
         load[rank] += lengths[index]
     return parts
+
+
+def plan_packed_step(packed_rows: Sequence[int], world_size: int, max_seq_len: int, micro_batch_size: int) -> StepPlan:
+    """Split one step whose rows were packed when the data was prepared over ranks and forward passes.
+
+    Args:
+        packed_rows: Row of each sample in the step.
+        world_size: Ranks.
+        max_seq_len: Tokens of a row.
+        micro_batch_size: Rows in one forward pass.
+    """
+    rows: dict[int, list[int]] = defaultdict(list)
+    for sample, row in enumerate(packed_rows):
+        rows[row].append(sample)
+    ordered = [tuple(rows[row]) for row in sorted(rows)]
+    ranks = []
+    for rank in range(world_size):
+        mine = ordered[rank::world_size]
+        ranks.append([tuple(mine[i : i + micro_batch_size]) for i in range(0, len(mine), micro_batch_size)])
+    return StepPlan(max_seq_len, _even_out(ranks))
+
+
+def _even_out(ranks: list[list[tuple[tuple[int, ...], ...]]]) -> tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]:
+    """Give ranks with fewer forward passes empty ones: every rank takes part in every collective."""
+    num_passes = max(1, *(len(passes) for passes in ranks))
+    nothing: tuple[tuple[int, ...], ...] = ((),)
+    return tuple(tuple(passes + [nothing] * (num_passes - len(passes))) for passes in ranks)

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from corpus.ray_session import ray_session
 from training.job import TrainingJob, is_trained, open_job
 from voc.errors import TrainingError, VocError
 from voc.run import open_run
 
 HEALTH_CHECK_INTERVAL_S = 0.5
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def train_on_ray(job: TrainingJob) -> None:
@@ -31,41 +29,31 @@ def train_on_ray(job: TrainingJob) -> None:
         TrainingError: If the workers failed more often than `training.max_failures` allows, or for a named reason.
     """
     training = job.training
-    _set_ray_variables(training.start_timeout_s)
+    _set_train_variables(training.start_timeout_s)
+    with ray_session(), tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
 
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(runtime_env={"env_vars": _list_worker_variables()}, include_dashboard=False)
-    resources = {"CPU": float(training.cpus_per_worker), "GPU": float(training.gpus_per_worker)}
-    try:
-        with tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
-            trainer = TorchTrainer(
-                train_worker,
-                train_loop_config={
-                    "store_uri": job.run.store.uri,
-                    "run_id": job.run.layout.run_id,
-                    "arm": job.arm,
-                    "base_digest": job.base.digest,
-                },
-                scaling_config=ScalingConfig(
-                    num_workers=training.num_workers,
-                    use_gpu=training.gpus_per_worker > 0,
-                    resources_per_worker=resources,
-                ),
-                run_config=RunConfig(
-                    name=f"{job.run.layout.run_id}-{job.arm}",
-                    storage_path=storage,
-                    failure_config=FailureConfig(max_failures=training.max_failures),
-                ),
-            )
-            _fit(trainer, job)
-    finally:
-        if started_here:
-            ray.shutdown()
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={
+                "store_uri": job.run.store.uri,
+                "run_id": job.run.layout.run_id,
+                "arm": job.arm,
+                "base_digest": job.base.digest,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=training.num_workers,
+                use_gpu=training.gpus_per_worker > 0,
+                resources_per_worker={"CPU": float(training.cpus_per_worker), "GPU": float(training.gpus_per_worker)},
+            ),
+            run_config=RunConfig(
+                name=f"{job.run.layout.run_id}-{job.arm}",
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=training.max_failures),
+            ),
+        )
+        _fit(trainer, job)
     if not is_trained(job):
         raise TrainingError(f"the workers of arm {job.arm!r} ended without a finished export")
 
@@ -98,19 +86,8 @@ def _fit(trainer: Any, job: TrainingJob) -> None:
         ) from error
 
 
-def _set_ray_variables(start_timeout_s: int) -> None:
-    """Set what Ray reads when it is imported and hands on to its workers."""
+def _set_train_variables(start_timeout_s: int) -> None:
+    """Set what Ray Train reads when it is imported and hands on to its workers."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_INTERVAL_S))
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line of a worker comes twice
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    if "RAY_ADDRESS" not in os.environ and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Else the cluster that is started here leaves a token file in the home folder.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-
-
-def _list_worker_variables() -> dict[str, str]:
-    """Return what a worker needs to import this code, wherever the driver was started from."""
-    paths = [str(_ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path)), "PYTHONUNBUFFERED": "1"}

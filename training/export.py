@@ -231,5 +231,7 @@ def _check_tensors(reloaded: Mapping[str, torch.Tensor], whole: Mapping[str, tor
 
 def _build_probe(job: TrainingJob) -> Batch:
     """Return the first samples of the run, one per row."""
-    documents: list[Document] = job.samples.read_step(0, job.training.global_batch_size)[:_MAX_PROBES]
+    documents: list[Document] = [
+        Document(sample.input_ids, sample.labels) for sample in job.samples.read_step(0)[:_MAX_PROBES]
+    ]
     return build_batch([[document] for document in documents], max(len(d) for d in documents), pad_id=0)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from corpus.base_model import BaseModel, open_base
-from training.data import EncodedSource, load_encoded, slice_step
-from training.packing import Document
+from corpus.samples import SampleReader
 from voc.config import NightforgeConfig, TrainingConfig
-from voc.errors import ConfigError, IntegrityError, TrainingError
+from voc.errors import ConfigError, TrainingError
 from voc.manifest import Manifest, digest_bytes, is_finished, read_manifest
-from voc.mixture import MixturePlan, draw_order, parse_mixture
+from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
 
 # Settings of the training section that decide where and how visibly an arm is trained, not what comes out.
@@ -40,6 +38,7 @@ class TrainingJob:
         base: The checked base model.
         plan: What the arm draws from each source.
         data: Manifest of the prepared data.
+        shards: Manifest of the arm's samples.
         inputs: What the result depends on, for manifests.
     """
 
@@ -48,6 +47,7 @@ class TrainingJob:
     base: BaseModel
     plan: MixturePlan
     data: Manifest
+    shards: Manifest
     inputs: dict[str, Any]
 
     @property
@@ -61,26 +61,9 @@ class TrainingJob:
         return self.run.config.training
 
     @cached_property
-    def samples(self) -> Samples:
-        """The samples in training order, read and verified at first use."""
-        return Samples([_read_source(self, share.name) for share in self.plan.shares], draw_order(self.plan))
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """The arm's samples.
-
-    Attributes:
-        sources: One per share of the mixture.
-        order: (source index, row index) in training order.
-    """
-
-    sources: Sequence[EncodedSource]
-    order: Sequence[tuple[int, int]]
-
-    def read_step(self, step: int, global_batch_size: int) -> list[Document]:
-        """Return the samples of a step, from 0."""
-        return [self.sources[source][row] for source, row in slice_step(self.order, step, global_batch_size)]
+    def samples(self) -> SampleReader:
+        """The samples in training order, read step by step and verified shard by shard."""
+        return SampleReader(self.run.store, self.run.layout.samples(self.arm), self.shards)
 
 
 def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJob:
@@ -106,6 +89,12 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
             f"the data of {layout.run_id} is not prepared: {run.store.uri}/{layout.data} has no manifest",
             remedy="run `python -m training prepare` first",
         )
+    shards = read_manifest(run.store, layout.samples(arm))
+    if shards is None:
+        raise TrainingError(
+            f"arm {arm!r} has no samples: {run.store.uri}/{layout.samples(arm)} has no manifest",
+            remedy="delete the run's data directory and run `python -m training prepare` again",
+        )
     base = open_base(config.model.base, max_seq_len=config.training.max_seq_len, digest=base_digest)
     if data.inputs["base"] != base.digest:
         raise TrainingError(
@@ -121,9 +110,10 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
         "training": settings,
         "mixture": digest_bytes(mixture),
         "data": data.digest,
+        "samples": shards.digest,
         "base": base.digest,
     }
-    return TrainingJob(run, arm, base, parse_mixture(json.loads(mixture)), data, inputs)
+    return TrainingJob(run, arm, base, parse_mixture(json.loads(mixture)), data, shards, inputs)
 
 
 def is_trained(job: TrainingJob) -> bool:
@@ -132,16 +122,3 @@ def is_trained(job: TrainingJob) -> bool:
     return is_finished(store, layout.training(job.arm), job.inputs) and is_finished(
         store, layout.export(job.arm), job.inputs
     )
-
-
-def _read_source(job: TrainingJob, name: str) -> EncodedSource:
-    path = f"{name}.npz"
-    data = job.run.store.read_bytes(f"{job.run.layout.data}/{path}")
-    expected = next((entry.sha256 for entry in job.data.files if entry.path == path), None)
-    if digest_bytes(data) != expected:
-        raise IntegrityError(
-            f"{job.run.store.uri}/{job.run.layout.data}/{path} has SHA-256 {digest_bytes(data)}",
-            expected=str(expected),
-            remedy="delete the data directory of the run and prepare it again",
-        )
-    return load_encoded(data)

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from corpus.samples import Sample
 from training.checkpoint import Checkpoints
-from training.data import plan_step
+from training.data import plan_packed_step, plan_step
 from training.export import export_model
 from training.job import TrainingJob
 from training.metrics import StepFigures
@@ -100,7 +101,7 @@ def run_step(
     start = time.monotonic()
     config = job.training
     torch.manual_seed((job.config.seed * config.max_steps + step) * ranks.world_size + ranks.rank)
-    work = lay_out_step(job, ranks, job.samples.read_step(step, config.global_batch_size))
+    work = lay_out_step(job, ranks, job.samples.read_step(step))
     loss_sum = torch.zeros((), device=ranks.device)
     for batch in work.batches:
         batch_loss = compute_loss_sum(model, batch.to(ranks.device))
@@ -133,17 +134,16 @@ def run_step(
     }
 
 
-def lay_out_step(job: TrainingJob, ranks: Ranks, documents: list[Document]) -> StepWork:
+def lay_out_step(job: TrainingJob, ranks: Ranks, samples: list[Sample]) -> StepWork:
     """Turn the samples of a step into this rank's forward passes."""
     training, tokenizer = job.training, job.base.tokenizer
+    documents = [Document(sample.input_ids, sample.labels) for sample in samples]
     lengths = [len(document) for document in documents]
-    plan = plan_step(
-        lengths,
-        ranks.world_size,
-        training.max_seq_len,
-        training.micro_batch_size,
-        is_dense_attention=ranks.device.type == "cpu",
-    )
+    size = (ranks.world_size, training.max_seq_len, training.micro_batch_size)
+    if training.batch_unit == "rows":
+        plan = plan_packed_step([sample.row for sample in samples], *size)
+    else:
+        plan = plan_step(lengths, *size, is_dense_attention=ranks.device.type == "cpu")
     pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
     batches = [
         build_batch([[documents[i] for i in row] for row in rows], plan.row_len, pad_id)

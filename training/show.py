@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
-from corpus.encode import IGNORE_INDEX
+from corpus.show import format_sample
 from training.job import open_job
-from voc.errors import ConfigError
 from voc.run import Run
-
-LEARNED = "⟦{}⟧"
 
 
 def show_sample(run: Run, arm: str, row: int) -> str:
@@ -21,26 +16,11 @@ def show_sample(run: Run, arm: str, row: int) -> str:
         row: Position in the training order, from 0.
 
     Raises:
-        ConfigError: If the arm draws fewer samples.
+        TrainingError: If the arm draws fewer samples.
     """
     job = open_job(run, arm)
-    order = job.samples.order
-    if not 0 <= row < len(order):
-        raise ConfigError(
-            f"--row {row} is outside of the arm's {len(order)} samples", expected=f"0 to {len(order) - 1}"
-        )
-    source, index = order[row]
-    document = job.samples.sources[source][index]
-    step = row // job.training.global_batch_size + 1
-    parts = []
-    for is_learned, group in groupby(
-        zip(document.input_ids.tolist(), document.labels.tolist(), strict=True),
-        key=lambda pair: pair[1] != IGNORE_INDEX,
-    ):
-        text = str(job.base.tokenizer.decode([token for token, _ in group], clean_up_tokenization_spaces=False))
-        parts.append(LEARNED.format(text) if is_learned else text)
-    head = (
-        f"sample {row} of {arm} (step {step}): row {index + 1} of {job.plan.shares[source].name}, "
-        f"{len(document)} tokens, {document.num_targets} learned"
-    )
-    return f"{head}\n{''.join(parts)}"
+    step, sample = job.samples.read_sample(row)
+    share = job.plan.shares[sample.share]
+    origin = f"row {sample.source_row + 1} of {share.stratum}"
+    head = f"sample {row} of {arm} (step {step + 1}): {origin}"
+    return format_sample(head, sample.input_ids, sample.learned, job.base.tokenizer)

@@ -1,7 +1,8 @@
 """The command line of the domain: `python -m voc COMMAND`.
 
 Commands: `import acos` (a public corpus under the contract), `put-model` (a model folder into the store), `check-config`,
-`describe-config` (the reference of all keys) and `preflight` (all checks of a night; creates the run).
+`describe-config` (the reference of all keys), `preflight` (all checks of a night; creates the run), `mix` (what a night would
+draw, as a table and a data card) and `show` (one sample of it as the model sees it).
 A named error is one message on stderr and exit code 2.
 """
 
@@ -55,6 +56,19 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config_arguments(preflight)
     preflight.add_argument("--run-id", required=True, help="the run's id: a folder below runs/ in the store")
     preflight.set_defaults(run=_preflight)
+
+    mix = commands.add_parser("mix", help="read, check and plan a night's data; print what it would draw")
+    mix.add_argument(
+        "--output", type=Path, default=Path("mix"), help="folder for the data card, report and refused rows"
+    )
+    mix.set_defaults(run=_mix)
+    show = commands.add_parser("show", help="print one sample of a night as the model sees it, learned parts in ⟦⟧")
+    show.add_argument("--row", type=int, default=0, help="position in the arm's training order, from 0")
+    show.add_argument("--arm", help="name of the arm; the first if it is not given")
+    show.set_defaults(run=_show)
+    for command in (mix, show):
+        _add_config_arguments(command)
+        command.add_argument("--without-ray", action="store_true", help="read and encode in this process")
     return parser
 
 
@@ -116,6 +130,18 @@ def _preflight(arguments: argparse.Namespace) -> None:
     for finding in result.findings:
         print(f"ok  {finding.subject}: {finding.detail}")
     print(f"run {result.run_id} in {result.store_uri}, configuration {result.config_hash}")
+
+
+def _mix(arguments: argparse.Namespace) -> None:
+    from corpus.command import run_mix  # pyarrow and a tokenizer, for these two commands only
+
+    run_mix(arguments, _load(arguments))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from corpus.command import run_show
+
+    run_show(arguments, _load(arguments))
 
 
 if __name__ == "__main__":

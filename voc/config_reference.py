@@ -26,6 +26,12 @@ _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "m
 _TYPES = {"integer": "int", "number": "float", "string": "text", "boolean": "true or false", "null": "null"}
 
 
+_CONTAINERS = {
+    "array": ("items", "list of", "list of sections"),
+    "object": ("additionalProperties", "mapping of names to", "mapping of names to sections"),
+}
+
+
 def describe_config() -> str:
     """Return the reference as Markdown: one table per section with key, type, default and meaning."""
     schema = NightforgeConfig.model_json_schema()
@@ -66,10 +72,9 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(_type(option) for option in field["anyOf"])
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
-    if field.get("type") == "array":
-        return "list of sections" if _reference(field["items"]) else f"list of {_type(field['items'])}"
-    if field.get("type") == "object":
-        return f"mapping of names to {_type(field['additionalProperties'])}"
+    if field.get("type") in _CONTAINERS:
+        items, single, several = _CONTAINERS[field["type"]]
+        return several if _reference(field[items]) else f"{single} {_type(field[items])}"
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
     if "pattern" in field:
         return "name"

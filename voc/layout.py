@@ -73,7 +73,7 @@ class RunLayout:
 
     @property
     def data(self) -> str:
-        """The accepted records, the taxonomy, the quarantine and the data report."""
+        """The accepted rows and their tokens, the taxonomy, the quarantine, the data report and card."""
         return f"{self.root}/data"
 
     def mixture(self, arm: str) -> str:
@@ -91,6 +91,10 @@ class RunLayout:
     def checkpoint(self, arm: str, step: int) -> str:
         """One checkpoint, finished when its manifest is there."""
         return f"{self.checkpoints(arm)}/step-{step:08d}"
+
+    def samples(self, arm: str) -> str:
+        """An arm's samples in training order, in shards that ranks read step by step."""
+        return f"{self.arm(arm)}/samples"
 
     def export(self, arm: str) -> str:
         """The exported model: safetensors, tokenizer, config."""

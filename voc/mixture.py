@@ -9,8 +9,6 @@ Source: largest remainder (Hamilton's method), Balinski and Young, "Fair Represe
 from __future__ import annotations
 
 import math
-import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -282,49 +280,3 @@ def _parse_share(entry: Mapping[str, Any]) -> StratumShare:
         entry["residual_tokens"],
         tuple((drawn, undrawn) for drawn, undrawn in entry["swaps"]),
     )
-
-
-def plan_token_mixture(
-    row_tokens: Mapping[str, Sequence[int]], weights: Sequence[WeightedSource], *, num_samples: int, seed: int
-) -> MixturePlan:
-    """Decide the same with weights counted in tokens, sources only, one row at a time.
-
-    Each row comes from the source that is furthest below its share of the tokens drawn so far (its next row in the order of
-    `draw_order`). So no source ends more than one of its own rows above its exact share, and none ends further below it
-    than one row of each other source.
-
-    Raises:
-        MixtureError: As `plan_mixture`.
-    """
-    num_rows = {name: len(tokens) for name, tokens in row_tokens.items()}
-    check_weights(weights, {Stratum(name): count for name, count in num_rows.items()}, num_samples)
-    share = {key.source: max(float(exact), sys.float_info.min) for key, exact in compute_shares(weights).items()}
-    drawn = dict.fromkeys(share, 0)
-    tokens = dict.fromkeys(share, 0)
-    passes: dict[str, list[int]] = {}
-    for _ in range(num_samples):
-        name = min(share, key=lambda n: (tokens[n] / share[n], n))
-        epoch, position = divmod(drawn[name], num_rows[name])
-        if position == 0:
-            passes[name] = _pass_order(num_rows[name], seed, name, epoch)
-        tokens[name] += row_tokens[name][passes[name][position]]
-        drawn[name] += 1
-    shares = tuple(StratumShare(n, None, share[n], num_rows[n], drawn[n], tokens[n]) for n in share)
-    return MixturePlan("tokens", num_samples, seed, shares)
-
-
-def draw_order(plan: MixturePlan) -> list[tuple[int, int]]:
-    """Return the run's samples in training order, as (share index, row of its stratum), all in memory."""
-    order: list[tuple[int, int]] = []
-    for index, share in enumerate(plan.shares):
-        for epoch in range(share.max_repeats):
-            rows = _pass_order(share.num_rows, plan.seed, str(share.stratum), epoch)
-            order += [(index, row) for row in rows[: share.num_samples - epoch * share.num_rows]]
-    random.Random(f"{plan.seed}/order").shuffle(order)
-    return order
-
-
-def _pass_order(num_rows: int, seed: int, name: str, epoch: int) -> list[int]:
-    rows = list(range(num_rows))
-    random.Random(f"{seed}/{name}/{epoch}").shuffle(rows)
-    return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from voc import preflight_checks as checks
+from voc import preflight_data as data_checks
 from voc.config import NightforgeConfig
 from voc.config_file import dump_config, hash_config
 from voc.errors import ConfigError, ObjectExistsError, PreflightError
@@ -80,18 +81,18 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
     """Run every check and return what each one saw; no check stops another."""
     todo = Checklist()
     store = todo.attempt("store.uri", checks.check_store, config.store.uri)
-    taxonomy = todo.attempt("data.taxonomy", checks.check_taxonomy, config.data.taxonomy)
-    test = todo.attempt("data.test", checks.check_test, config.data, taxonomy)
+    taxonomy = todo.attempt("data.taxonomy", data_checks.check_taxonomy, config.data.taxonomy)
+    test = todo.attempt("data.test", data_checks.check_test, config.data, taxonomy)
     sources = {
         source.name: todo.attempt(
-            f"data.sources.{source.name}", checks.check_source, source, config.data, taxonomy, test or frozenset()
+            f"data.sources.{source.name}", data_checks.check_source, source, config.data, taxonomy, test or frozenset()
         )
         for source in config.data.sources
     }
     num_rows = {stratum: count for counts in sources.values() for stratum, count in (counts or {}).items()}
     for arm in config.arms:
         if all(sources.get(source.name) is not None for source in arm.sources):  # else the source is already a finding
-            todo.attempt(f"arms.{arm.name}", checks.check_arm, arm, config, num_rows)
+            todo.attempt(f"arms.{arm.name}", data_checks.check_arm, arm, config, num_rows)
     todo.attempt("model.base", checks.check_model, config.model.base, config, bool(config.arms))
     for model in config.extra_models:
         todo.attempt(f"extra_models.{model.name}", checks.check_model, model.uri, config, False)

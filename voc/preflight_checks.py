@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from voc.champion import read_champion
-from voc.config import ArmConfig, DataConfig, NightforgeConfig, SourceConfig
-from voc.errors import ConfigError, DataError, ModelError, TaxonomyError, VocError
+from voc.config import NightforgeConfig
+from voc.errors import ConfigError, DataError, ModelError, VocError
 from voc.manifest import read_manifest
-from voc.mixture import Stratum, plan_mixture
 from voc.model_folder import check_model_folder
-from voc.records import Accepted, VocRecord, check_quarantine, read_general_rows, read_voc_rows
-from voc.store import Store, open_store, open_uri, read_uri
-from voc.taxonomy import Taxonomy, parse_taxonomy
+from voc.store import Store, open_store, open_uri
 
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 MMLU_FILES = ("dev.parquet", "test.parquet")
@@ -73,73 +69,6 @@ def check_store(uri: str) -> tuple[Store, str]:
     store = open_store(uri)
     store.check()
     return store, f"{store.uri} can be written, read and listed"
-
-
-def check_taxonomy(uri: str) -> tuple[Taxonomy, str]:
-    """Read the taxonomy.
-
-    Raises:
-        TaxonomyError: If it is broken.
-        ObjectNotFoundError: If it is not there.
-    """
-    try:
-        text = read_uri(uri).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TaxonomyError(f"{uri} is not UTF-8: {error.reason} at byte {error.start}") from error
-    taxonomy = parse_taxonomy(text, uri)
-    return taxonomy, f"{uri}: {len(taxonomy.leaves)} leaves"
-
-
-def check_test(data: DataConfig, taxonomy: Taxonomy | None) -> tuple[frozenset[str], str]:
-    """Read the whole test set and return its comments.
-
-    Raises:
-        DataError: If it is empty, or more of it is refused than allowed.
-    """
-    raw = read_uri(data.test)
-    if taxonomy is None:
-        return frozenset(), _without_taxonomy(data.test)
-    accepted = read_voc_rows(raw, taxonomy)
-    check_quarantine(accepted, data.test, data.max_quarantine_ratio)
-    return _comments(accepted), _describe_rows(data.test, accepted)
-
-
-def check_source(
-    source: SourceConfig, data: DataConfig, taxonomy: Taxonomy | None, test_comments: frozenset[str]
-) -> tuple[dict[Stratum, int] | None, str]:
-    """Read a whole training source and return how many rows are usable, per category where it has categories.
-
-    Raises:
-        DataError: If it is empty, or more of it is refused than allowed.
-    """
-    raw = read_uri(source.uri)
-    if source.format == "general":
-        general = read_general_rows(raw)
-        check_quarantine(general, source.uri, data.max_quarantine_ratio)
-        counts = Counter(Stratum(source.name, row.category) for row in general.rows)
-        return dict(counts), _describe_rows(source.uri, general)
-    if taxonomy is None:
-        return None, _without_taxonomy(source.uri)
-    accepted = read_voc_rows(raw, taxonomy)
-    check_quarantine(accepted, source.uri, data.max_quarantine_ratio)
-    shared = len(_comments(accepted) & test_comments)
-    also = f", {shared} comments are also in the test set" if shared else ""
-    return {Stratum(source.name): len(accepted.rows)}, _describe_rows(source.uri, accepted) + also
-
-
-def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[Stratum, int]) -> tuple[None, str]:
-    """Plan the arm's mixture by rows; weights in tokens are planned by `prepare`, which has the tokenizer.
-
-    Raises:
-        MixtureError: If the mixture cannot be drawn.
-    """
-    num_samples = config.training.max_steps * config.training.global_batch_size
-    plan = plan_mixture(num_rows, arm.sources, num_samples=num_samples, seed=config.seed)
-    if arm.unit != "samples":
-        shares = ", ".join(f"{s.stratum} {s.weight:.1%}" for s in plan.shares)
-        return None, f"{num_samples} samples, shared by {arm.unit.replace('_', ' ')}: {shares}"
-    shares = ", ".join(f"{s.stratum} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
-    return None, f"{num_samples} samples: {shares}"
 
 
 def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None, str]:
@@ -247,16 +176,3 @@ def _read_json(store: Store, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{store.uri}/{key} holds {type(value).__name__}", expected="a JSON object")
     return value
-
-
-def _comments(accepted: Accepted[VocRecord]) -> frozenset[str]:
-    return frozenset(record.comment for record in accepted.rows)
-
-
-def _describe_rows(uri: str, accepted: Accepted[T]) -> str:
-    refused = ", ".join(f"{reason} {count}" for reason, count in accepted.counts.items())
-    return f"{uri}: {len(accepted.rows)} rows" + (f", refused: {refused}" if refused else "")
-
-
-def _without_taxonomy(uri: str) -> str:
-    return f"{uri} is there; its rows were not checked, because data.taxonomy cannot be used"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from voc.errors import DataError
 from voc.label_reading import LabelReader
 from voc.record_checks import RowChecks, check_language, explain_not_verbatim, find_overlap
-from voc.refusals import Rejection, RowError, get_text, is_text
+from voc.refusals import Rejection, RowError, describe, get_text, is_text
 from voc.taxonomy import LEVELS, LabelPath, Taxonomy
 from voc.text_damage import find_damage
 
@@ -212,7 +212,7 @@ def parse_general_record(value: Mapping[str, Any], *, notes: Counter[str] | None
     """
     category = value.get("category", "general")
     if not is_text(category) or not category:
-        raise RowError("schema", f"category is {category!r}, expected a name")
+        raise RowError("schema", f"category is {describe(category)}, expected a name")
     if "messages" not in value:
         prompt, completion = get_text(value, "prompt"), get_text(value, "completion")
         if not completion:
@@ -221,11 +221,13 @@ def parse_general_record(value: Mapping[str, Any], *, notes: Counter[str] | None
         return GeneralRecord(prompt=prompt, completion=completion, category=category)
     messages = value["messages"]
     if not isinstance(messages, list) or not messages:
-        raise RowError("schema", f"messages is {messages!r:.80}, expected a list of chat turns")
+        raise RowError("schema", f"messages is {describe(messages)}, expected a list of chat turns")
     turns = []
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES or not is_text(message.get("content")):
-            raise RowError("schema", f"the turn {message!r:.80} lacks a role of {', '.join(ROLES)} or a text content")
+            raise RowError(
+                "schema", f"the turn {describe(message)} lacks a role of {', '.join(ROLES)} or a text content"
+            )
         turns.append({"role": message["role"], "content": message["content"]})
     if turns[-1]["role"] != "assistant" or not turns[-1]["content"]:
         raise RowError("nothing_to_learn", "the chat does not end with an assistant turn that says something")
@@ -273,7 +275,7 @@ def _parse_object(line: bytes) -> dict[str, Any]:
 
 def _parse_segment(value: Any, comment: str, labels: LabelReader) -> Segment:
     if not isinstance(value, dict):
-        raise RowError("schema", f"a segment is {value!r:.60}, expected an object")
+        raise RowError("schema", f"a segment is {describe(value)}, expected an object")
     label = labels.read(value)
     content, emotion = get_text(value, "content"), get_text(value, "emotion")
     if not content or content not in comment:

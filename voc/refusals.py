@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 MISSING = object()
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,14 @@ def get_text(value: Mapping[str, Any], name: str) -> str:
     """
     found = value.get(name, MISSING)
     if not is_text(found):
-        seen = "missing" if found is MISSING else f"{found!r:.60}"
+        seen = "missing" if found is MISSING else describe(found)
         raise RowError("schema", f"{name} is {seen}, expected a text")
     return found  # type: ignore[return-value]
+
+
+def describe(value: object) -> str:
+    """Show a JSON value in a message: cut where it is long, and not followed down where it is nested deeply."""
+    return _SHORT.repr(value)
 
 
 def is_text(value: object) -> bool:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from corpus.prepare import prepare
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
 from training.loop import train
 from training.metrics import StepFigures, read_metrics
-from training.prepare import prepare
 from voc.manifest import verify_directory
 from voc.run import Run
 

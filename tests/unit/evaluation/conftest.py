@@ -1,5 +1,6 @@
 """A plausible finished run in a local store: data, models, mixtures and every shard of three models."""
 
+import io
 import json
 import random
 from collections import Counter
@@ -154,7 +155,8 @@ class FakeRun:
         folder = self.root / ".staging" / prefix
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         return commit_folder(self.store, prefix, folder, **manifest)
 
     def _write_inputs(self):
@@ -165,14 +167,13 @@ class FakeRun:
                 "general": _describe_source(80, {}, 4000, 300),
             },
             "classes": {"train": _count_classes(self.training), "test": _count_classes(self.test)},
-            "test_comments_in_training": 0,
+            "duplicates": {"found": {"customer": {"leakage_exact": 0}}, "dropped": {}},
         }
         self.commit(
             self.layout.data,
             {
                 "taxonomy.csv": format_taxonomy(self.taxonomy.leaves),
-                "customer.jsonl": _jsonl(r.to_json() for r in self.training),
-                "general.jsonl": _jsonl({"prompt": "a", "completion": "b"} for _ in range(80)),
+                "rows/customer/part-00000.parquet": _parquet(r.to_json() for r in self.training),
                 "test.jsonl": _jsonl(r.to_json() for r in self.test),
                 "quarantine.jsonl": "",
                 "data_report.json": json.dumps(report),
@@ -180,8 +181,10 @@ class FakeRun:
         )
         for arm in self.config.arms:
             num_rows = {Stratum("customer"): NUM_TRAIN, Stratum("general"): 80}
-            plan = plan_mixture(num_rows, arm.sources, num_samples=400, seed=0)
-            self.store.write_bytes(self.layout.mixture(arm.name), json.dumps(plan.to_json()).encode())
+            plan = plan_mixture(num_rows, arm.sources, num_samples=400, seed=0).to_json()
+            for share in plan["sources"]:
+                share |= {"num_tokens": 50 * share["num_samples"], "num_assistant_tokens": 9 * share["num_samples"]}
+            self.store.write_bytes(self.layout.mixture(arm.name), json.dumps(plan).encode())
         folder = self.root / "mmlu"
         folder.mkdir(exist_ok=True)
         for split, rows in (("dev", self.questions[:8]), ("test", self.questions)):
@@ -299,8 +302,14 @@ class FakeRun:
         }
 
 
-def _describe_source(rows, refused, tokens, learned_tokens):
-    return {"rows": rows, "refused": refused, "tokens": tokens, "learned_tokens": learned_tokens, "longest_tokens": 90}
+def _parquet(rows):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"record": [json.dumps(row) for row in rows]}), sink)
+    return sink.getvalue()
+
+
+def _describe_source(rows, refused, tokens, assistant_tokens):
+    return {"rows": rows, "refused": refused, "tokens": tokens, "assistant_tokens": assistant_tokens, "longest_tokens": 90}
 
 
 def _count_classes(records):

@@ -149,9 +149,9 @@ def test_a_run_without_the_base_is_refused(fake_run):
 
 def test_a_damaged_test_row_is_refused(fake_run):
     key = fake_run.layout.data
-    files = {name: fake_run.store.read_bytes(f"{key}/{name}").decode() for name in ("taxonomy.csv", "customer.jsonl")}
-    fake_run.commit(key, {**files, "test.jsonl": '{"id": "a"}\n'})
-    with pytest.raises(IntegrityError, match="line 1 is not an accepted row"):
+    taxonomy = fake_run.store.read_bytes(f"{key}/taxonomy.csv")
+    fake_run.commit(key, {"taxonomy.csv": taxonomy, "test.jsonl": '{"id": "a"}\n'})
+    with pytest.raises(IntegrityError, match=r"test\.jsonl, row 1 is not an accepted row"):
         load_questions(fake_run.run)
 
 

@@ -170,11 +170,14 @@ def test_prompts_that_did_not_fit_are_said(fake_run):
 def test_repeated_test_comments_are_said(fake_run):
     gather(fake_run.run)
     key = f"{fake_run.layout.data}/data_report.json"
-    report = json.loads(fake_run.store.read_bytes(key)) | {"test_comments_in_training": 3}
+    report = json.loads(fake_run.store.read_bytes(key))
+    report["duplicates"] = {
+        "found": {"customer": {"leakage_exact": 3, "leakage_near": 2}},
+        "dropped": {"customer": {"leakage_exact": 1}},
+    }
     fake_run.store.write_bytes(key, json.dumps(report).encode())
-    assert any(
-        note.startswith("3 test comments occur in the training data") for note in build_report(fake_run.run)["notes"]
-    )
+    notes = build_report(fake_run.run)["notes"]
+    assert any(note.startswith("4 training comments are in the test set") for note in notes)
 
 
 def test_text_is_aligned_and_names_floor_chance_and_alarm(finished_run):

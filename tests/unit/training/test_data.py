@@ -1,34 +1,10 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 
-from corpus.encode import IGNORE_INDEX, EncodedSample
-from training.data import balance, collect_samples, load_encoded, plan_step, save_encoded, slice_step
-
-I = IGNORE_INDEX  # noqa: E741
-SAMPLES = [EncodedSample((1, 2, 3), (I, 2, 3)), EncodedSample((4, 5), (4, 5)), EncodedSample((6, 7), (I, 7))]
-
-
-def test_saved_samples_come_back(tmp_path: Path) -> None:
-    save_encoded(collect_samples(SAMPLES), tmp_path / "x.npz")
-    source = load_encoded((tmp_path / "x.npz").read_bytes())
-    assert [tuple(source[row].input_ids) for row in range(len(source))] == [s.input_ids for s in SAMPLES]
-    assert [tuple(source[row].labels) for row in range(len(source))] == [s.labels for s in SAMPLES]
-    assert source.lengths.tolist() == [3, 2, 2]
-
-
-def test_a_first_token_is_never_counted_as_learned() -> None:
-    source = collect_samples(SAMPLES)
-    assert source.num_targets.tolist() == [2, 1, 1]
-    assert source.num_targets.tolist() == [source[row].num_targets for row in range(3)]
-
-
-def test_steps_are_slices_of_the_order() -> None:
-    order = [(0, row) for row in range(10)]
-    assert [sample for step in range(5) for sample in slice_step(order, step, 2)] == order
+from training.data import balance, plan_packed_step, plan_step
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
@@ -56,3 +32,14 @@ def test_ranks_get_about_equal_work_and_none_is_idle() -> None:
     parts = balance([100, 1, 1, 1, 50, 50], 2)
     assert sorted(sum([100, 1, 1, 1, 50, 50][i] for i in part) for part in parts) == [101, 102]
     assert all(balance([5, 5, 5], 3))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_rows_that_were_packed_before_are_dealt_to_the_ranks_whole(world_size: int) -> None:
+    packed_rows = [2, 0, 1, 0, 4, 2, 3]
+    plan = plan_packed_step(packed_rows, world_size, 128, 2)
+    rows = [row for passes in plan.passes for part in passes for row in part if row]
+    assert sorted(rows) == [(0, 5), (1, 3), (2,), (4,), (6,)]
+    assert plan.row_len == 128
+    assert len({len(passes) for passes in plan.passes}) == 1
+    assert all(len(part) <= 2 for passes in plan.passes for part in passes)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from corpus.order import TrainingOrder
+from corpus.part_files import open_tokens
+from corpus.prepare import prepare
+from corpus.ray_session import map_here
 from training.job import TrainingJob, is_trained, open_job
-from training.prepare import prepare
 from voc.errors import ConfigError, IntegrityError, TrainingError
 from voc.run import Run
 
@@ -28,7 +31,7 @@ def test_an_unknown_arm_names_the_known_ones(make_run: MakeRun) -> None:
 def test_a_base_that_was_replaced_is_noticed(make_run: MakeRun, tiny_base: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     run = make_run(base=base)
-    prepare(run)
+    prepare(run, map_here)
     (base / "generation_config.json").write_text("{}")
     with pytest.raises(TrainingError, match="the data was prepared for"):
         open_job(run, "mixed")
@@ -36,19 +39,24 @@ def test_a_base_that_was_replaced_is_noticed(make_run: MakeRun, tiny_base: Path,
 
 def test_damaged_samples_are_noticed(make_job: MakeJob) -> None:
     job = make_job()
-    job.run.store.write_bytes(f"{job.run.layout.data}/general.npz", b"damaged")
-    with pytest.raises(IntegrityError, match=r"general\.npz has SHA-256"):
-        _ = job.samples
+    job.run.store.write_bytes(f"{job.run.layout.samples('mixed')}/part-00000.arrow", b"damaged")
+    with pytest.raises(IntegrityError, match=r"part-00000\.arrow has SHA-256"):
+        job.samples.read_step(0)
 
 
 def test_samples_follow_the_plan(make_job: MakeJob) -> None:
     job = make_job()
-    order = job.samples.order
-    assert len(order) == 32
-    assert sum(source == 0 for source, _ in order) == 24
-    step = job.samples.read_step(1, 8)
-    expected = [job.samples.sources[s][r] for s, r in order[8:16]]
-    assert [d.input_ids.tolist() for d in step] == [d.input_ids.tolist() for d in expected]
+    strata, rows = TrainingOrder(job.plan).locate(0, 32)
+    assert (strata == 0).sum() == 24
+    folder = job.run.store.local_path(job.run.layout.data)
+    tables = [open_tokens(folder / f"tokens/{share.name}/part-00000.arrow") for share in job.plan.shares]
+    seen = [sample for step in range(job.samples.num_steps) for sample in job.samples.read_step(step)]
+    assert len(seen) == 32
+    for sample, stratum, row in zip(seen, strata.tolist(), rows.tolist(), strict=True):
+        assert (sample.share, sample.source_row) == (stratum, row)
+        assert sample.input_ids.tolist() == tables[stratum]["input_ids"][row].as_py()
+        assert sample.learned.tolist() == tables[stratum]["learned"][row].as_py()
+        assert (sample.labels == sample.input_ids).tolist() == sample.learned.tolist()
 
 
 @pytest.mark.parametrize(

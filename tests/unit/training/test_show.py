@@ -6,12 +6,12 @@ import pytest
 
 from training.job import TrainingJob
 from training.show import show_sample
-from voc.errors import ConfigError
+from voc.errors import TrainingError
 
 
 def test_learned_text_is_marked(make_job: Callable[..., TrainingJob]) -> None:
     job = make_job()
-    row = next(i for i, (source, _) in enumerate(job.samples.order) if source == 0)
+    row = next(i for i in range(32) if job.samples.read_sample(i)[1].share == 0)
     text = show_sample(job.run, "mixed", row)
     head, _, body = text.partition("\n")
     assert head.startswith(f"sample {row} of mixed (step {row // 8 + 1}): row ")
@@ -22,5 +22,5 @@ def test_learned_text_is_marked(make_job: Callable[..., TrainingJob]) -> None:
 
 
 def test_a_row_outside_of_the_order_is_an_error(make_job: Callable[..., TrainingJob]) -> None:
-    with pytest.raises(ConfigError, match="outside of the arm's 32 samples"):
+    with pytest.raises(TrainingError, match="outside of the arm's 32 samples"):
         show_sample(make_job().run, "mixed", 32)

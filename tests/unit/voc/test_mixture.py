@@ -18,10 +18,8 @@ from voc.mixture import (
     StratumShare,
     apportion,
     compute_shares,
-    draw_order,
     parse_mixture,
     plan_mixture,
-    plan_token_mixture,
 )
 
 ANY_WEIGHT = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -121,25 +119,6 @@ def test_tokens_and_swaps_survive_json() -> None:
     assert parse_mixture(json.loads(json.dumps(planned.to_json()))) == planned
 
 
-@given(mixtures())
-def test_no_row_is_drawn_more_than_once_more_than_another(mixture) -> None:
-    planned = plan(mixture)
-    order = draw_order(planned)
-    assert len(order) == planned.num_samples
-    for index, share in enumerate(planned.shares):
-        drawn = Counter(row for stratum, row in order if stratum == index)
-        counts = [drawn[row] for row in range(share.num_rows)]
-        assert sum(counts) == share.num_samples
-        assert max(counts) - min(counts) <= 1
-
-
-def test_another_seed_gives_another_order_of_the_same_counts() -> None:
-    num_rows = {Stratum("a"): 50, Stratum("b"): 50}
-    plans = [plan((num_rows, [Weighted("a", 1), Weighted("b", 1)], 40, seed)) for seed in (0, 1)]
-    assert plans[0].shares == plans[1].shares
-    assert draw_order(plans[0]) != draw_order(plans[1])
-
-
 def test_three_quarters_customer_and_a_quarter_general_in_two_categories() -> None:
     num_rows = {Stratum("c"): 600, Stratum("g", "code"): 100, Stratum("g", "math"): 200, Stratum("g", "chat"): 9}
     sources = [
@@ -203,32 +182,3 @@ def test_all_mistakes_are_reported_at_once() -> None:
 def test_an_empty_mixture_is_refused() -> None:
     with pytest.raises(MixtureError, match="no sources"):
         plan(({}, [], 4, 0))
-
-
-@st.composite
-def token_mixtures(draw):
-    names = "abcd"[: draw(st.integers(1, 4))]
-    tokens = {name: draw(st.lists(st.integers(1, 500), min_size=1, max_size=20)) for name in names}
-    sources = [Weighted(name, draw(st.floats(0.01, 100))) for name in names]
-    return tokens, sources, draw(st.integers(1, 120)), draw(st.integers(0, 9))
-
-
-@given(token_mixtures())
-def test_token_shares_are_as_close_as_whole_rows_allow(mixture) -> None:
-    tokens, weights, num_samples, seed = mixture
-    shares = plan_token_mixture(tokens, weights, num_samples=num_samples, seed=seed).shares
-    total = sum(share.num_tokens for share in shares)
-    longest = {name: max(rows) for name, rows in tokens.items()}
-    for share in shares:
-        excess = share.num_tokens - share.weight * total
-        assert -sum(longest[n] for n in tokens if n != share.name) - 1e-6 <= excess <= longest[share.name] + 1e-6
-
-
-@given(token_mixtures())
-def test_the_planned_tokens_are_the_tokens_of_the_drawn_rows(mixture) -> None:
-    tokens, weights, num_samples, seed = mixture
-    planned = plan_token_mixture(tokens, weights, num_samples=num_samples, seed=seed)
-    order = draw_order(planned)
-    assert len(order) == num_samples
-    for index, share in enumerate(planned.shares):
-        assert share.num_tokens == sum(tokens[share.name][row] for stratum, row in order if stratum == index)

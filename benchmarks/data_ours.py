@@ -1,0 +1,99 @@
+"""Our side of `benchmarks.data_vs_datasets`: read, validate, render, tokenise, pack, write, on Ray Data.
+
+The stages of `prepare` without those that the peer has no counterpart for: duplicates, contamination and the data card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.study_rows import GENERAL_FILE, TAXONOMY_FILE, VOC_FILE
+from corpus.arms import lay_out_rows, read_lengths, write_arm
+from corpus.base_model import open_base
+from corpus.build import ingest_all
+from corpus.draw import plan_draw
+from corpus.ingest import IngestSettings
+from corpus.packing import plan_packing
+from corpus.ray_session import MapParts, map_on_ray, ray_session
+from corpus.reading import Reading
+from corpus.sources import choose_usable
+from corpus.splits import list_splits
+from voc.config import SourceWeight
+from voc.config_data import DataConfig, SourceConfig
+from voc.store import LocalStore
+from voc.taxonomy import parse_taxonomy
+
+ROWS_PER_STEP = 64
+
+
+def build(rows: Path, base_folder: Path, output: Path, seq_len: int, map_parts: MapParts) -> dict[str, object]:
+    """Turn JSONL into packed shards in training order and return what was made."""
+    taxonomy = parse_taxonomy((rows / TAXONOMY_FILE).read_text(encoding="utf-8"), TAXONOMY_FILE)
+    base = open_base(str(base_folder), max_seq_len=seq_len, digest="benchmark")
+    sources = (
+        SourceConfig(name="customer", uri=str(rows / VOC_FILE), format="voc"),
+        SourceConfig(name="general", uri=str(rows / GENERAL_FILE), format="general"),
+    )
+    data = DataConfig(taxonomy=TAXONOMY_FILE, test="unused", sources=sources)
+    listed = tuple((source, list_splits(source, watermark=None)) for source in sources)
+    reading = Reading(taxonomy, None, base, listed, {}, {})
+    store = LocalStore(output)
+    settings = IngestSettings(
+        store.uri, "data", data, taxonomy, None, base.uri, base.digest, seq_len, "internalized", 0
+    )
+    read = list(ingest_all(reading, settings, map_parts))
+    usable = choose_usable(read, {})
+    weights = [SourceWeight(name=source.name, weight=source.num_rows) for source in read]
+    num_rows = sum(source.num_rows for source in read)
+    figures = {name: rows.figures for name, rows in usable.items()}
+    plan = plan_draw(figures, weights, unit="samples", num_samples=num_rows, seed=0)
+    packing = plan_packing(read_lengths(plan, usable), seq_len)
+    num_steps = -(-packing.num_rows // ROWS_PER_STEP)
+    arm = lay_out_rows("all", plan, packing, ROWS_PER_STEP, num_steps)
+    write_arm(arm, usable, store, "samples", inputs={}, map_parts=map_parts)
+    refused: dict[str, int] = {}
+    for source in read:
+        for reason, count in source.count("refused").items():
+            refused[reason] = refused.get(reason, 0) + count
+    return {
+        "rows": sum(source.num_read for source in read),
+        "packed": int(packing.num_rows),
+        "tokens": int(sum(np.sum(source.lengths, dtype=np.int64) for source in read)),
+        "assistant_tokens": int(sum(source.statistics.assistant_tokens for source in read)),
+        "efficiency": round(packing.efficiency, 4),
+        "refused": dict(sorted(refused.items())),
+        "cut_rows": 0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seq-len", type=int, default=2048)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    started = psutil.Process().create_time()
+    start = time.time()
+    with ray_session():
+        connected_s = time.time() - start
+        figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, map_on_ray)
+        wall_s = time.time() - started
+    stages_s = {
+        "start": round(start - started + connected_s, 2),
+        "work": round(wall_s - connected_s - start + started, 2),
+    }
+    print(json.dumps({**figures, "wall_s": round(wall_s, 2), "stages_s": stages_s}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""What each arm draws: its exact mixture, how its samples fall into steps, and the shards they are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from corpus.draw import plan_draw
+from corpus.file_places import StoredFile
+from corpus.order import TrainingOrder
+from corpus.packing import PackingPlan, plan_packing
+from corpus.ray_session import MapParts
+from corpus.samples import ShardTask, cut_into_shards, write_shard
+from corpus.sources import UsableRows
+from voc.config import ArmConfig, TrainingConfig
+from voc.errors import MixtureError
+from voc.manifest import Manifest, write_manifest
+from voc.mixture import MixturePlan
+from voc.store import Store
+
+SAMPLES_VERSION = 1
+_MAX_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm.
+
+    Attributes:
+        name: The arm.
+        plan: Its mixture.
+        step_sizes: [steps] samples of each step.
+        positions: [samples] position in the training order, step after step.
+        packed_rows: [samples] packed row in the step, or -1 where the ranks lay rows out.
+        packing: The packing of the whole order, where rows are the unit.
+    """
+
+    name: str
+    plan: MixturePlan
+    step_sizes: np.ndarray
+    positions: np.ndarray
+    packed_rows: np.ndarray
+    packing: PackingPlan | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `mixture.json` holds: the mixture, and how it falls into steps."""
+        document = {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)}
+        if self.packing is not None:
+            document["packing"] = self.packing.to_json()
+        return document
+
+
+def plan_arm(arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, UsableRows], seed: int) -> ArmPlan:
+    """Plan what an arm draws; every arm takes the same number of steps.
+
+    Raises:
+        MixtureError: If the mixture cannot be drawn.
+    """
+    figures = {name: rows.figures for name, rows in usable.items()}
+
+    def draw(num_samples: int) -> MixturePlan:
+        return plan_draw(figures, arm.sources, unit=arm.unit, num_samples=num_samples, seed=seed)
+
+    if training.batch_unit == "samples":
+        num_samples = training.max_steps * training.global_batch_size
+        sizes = np.full(training.max_steps, training.global_batch_size, dtype=np.int64)
+        return ArmPlan(arm.name, draw(num_samples), sizes, np.arange(num_samples), np.full(num_samples, -1, np.int32))
+    plan, packing = _fill_rows(arm, training, usable, draw)
+    return lay_out_rows(arm.name, plan, packing, training.global_batch_size, training.max_steps)
+
+
+def lay_out_rows(name: str, plan: MixturePlan, packing: PackingPlan, rows_per_step: int, num_steps: int) -> ArmPlan:
+    """Deal packed rows to steps, in order; the last steps may have fewer."""
+    step_of = packing.row_of // rows_per_step
+    positions = np.lexsort((packing.row_of, step_of))
+    sizes = np.bincount(step_of, minlength=num_steps)
+    packed_rows = (packing.row_of % rows_per_step)[positions].astype(np.int32)
+    return ArmPlan(name, plan, sizes, positions, packed_rows, packing)
+
+
+def _fill_rows(
+    arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, UsableRows], draw: Any
+) -> tuple[MixturePlan, PackingPlan]:
+    """Find the largest mixture (of those tried) that packs into the rows of all steps."""
+    num_rows = training.max_steps * training.global_batch_size
+    places = num_rows * training.max_seq_len
+    weights = {source.name: source.weight for source in arm.sources}
+    mean = sum(w * float(usable[n].figures.tokens.mean()) for n, w in weights.items()) / sum(weights.values())
+    fits, too_many = 0, 0
+    best: tuple[MixturePlan, PackingPlan] | None = None
+    attempt = max(1, int(0.98 * places / mean))
+    for _ in range(_MAX_ATTEMPTS):
+        plan = draw(attempt)
+        packing = plan_packing(read_lengths(plan, usable), training.max_seq_len, seed=plan.seed)
+        if packing.num_rows <= num_rows:
+            fits, best = attempt, (plan, packing)
+        else:
+            too_many = attempt
+        # Rows grow with samples at the rate just seen; a bracket that is closed within a thousandth is good enough.
+        guess = int(attempt * num_rows / max(1, packing.num_rows))
+        if too_many and too_many - fits <= max(1, fits // 1000):
+            break
+        low, high = fits + 1, (too_many or max(fits + 2, 2 * guess)) - 1
+        attempt = min(max(guess, low), max(low, high)) if low <= high else low
+        if attempt in (fits, too_many):
+            break
+    if best is None:
+        raise MixtureError(
+            f"arm {arm.name!r}: not even {attempt} samples fit into {num_rows} rows of {training.max_seq_len} tokens",
+            expected="room for at least one sample of each source",
+            remedy="raise training.max_steps or training.global_batch_size",
+        )
+    return best
+
+
+def locate_rows(
+    plan: MixturePlan, usable: Mapping[str, UsableRows], positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for positions of the order the index of the share and the row number in its source."""
+    strata, rows = TrainingOrder(plan).locate(0, plan.num_samples)
+    strata, rows = strata[positions], rows[positions]
+    numbers = np.zeros_like(rows)
+    for index, share in enumerate(plan.shares):
+        chosen = strata == index
+        numbers[chosen] = usable[share.name].select(share.category)[rows[chosen]]
+    return strata, numbers
+
+
+def read_lengths(plan: MixturePlan, usable: Mapping[str, UsableRows]) -> np.ndarray:
+    """Return [samples] the tokens of every sample, in training order."""
+    strata, numbers = locate_rows(plan, usable, np.arange(plan.num_samples))
+    lengths = np.zeros(plan.num_samples, dtype=np.int32)
+    for index, share in enumerate(plan.shares):
+        chosen = strata == index
+        lengths[chosen] = usable[share.name].source.lengths[numbers[chosen]]
+    return lengths
+
+
+def write_arm(
+    plan: ArmPlan,
+    usable: Mapping[str, UsableRows],
+    store: Store,
+    prefix: str,
+    *,
+    inputs: Mapping[str, Any],
+    map_parts: MapParts,
+) -> Manifest:
+    """Write an arm's samples in training order, shard by shard, and the manifest last."""
+    tasks, shards = plan_shards(plan, usable, store.uri, prefix)
+    store.delete_prefix(prefix)
+    written = [file.entry for file in map_parts(write_shard, tasks)]
+    manifest = Manifest(tuple(sorted(written, key=lambda entry: entry.path)), dict(inputs), {"shards": shards})
+    write_manifest(store, prefix, manifest)
+    return manifest
+
+
+def plan_shards(
+    plan: ArmPlan, usable: Mapping[str, UsableRows], store_uri: str, prefix: str
+) -> tuple[list[ShardTask], list[dict[str, Any]]]:
+    """Return the shards to write, and which steps and samples each will hold."""
+    strata, numbers = locate_rows(plan.plan, usable, plan.positions)
+    token_files: list[StoredFile] = []
+    files = np.zeros(len(strata), dtype=np.int32)
+    rows = np.zeros(len(strata), dtype=np.int64)
+    lengths = np.zeros(len(strata), dtype=np.int64)
+    for index, share in enumerate(plan.plan.shares):
+        chosen, source = strata == index, usable[share.name]
+        parts, places = source.locate(numbers[chosen])
+        files[chosen], rows[chosen] = parts + len(token_files), places
+        lengths[chosen] = source.source.lengths[numbers[chosen]]
+        token_files += [file for file in source.token_files if file is not None]
+    ends = np.cumsum(plan.step_sizes)
+    step_tokens = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])])
+    tasks, shards = [], []
+    for number, (first, end) in enumerate(cut_into_shards(step_tokens)):
+        start, stop = (int(ends[first - 1]) if first else 0), int(ends[end - 1])
+        name = f"part-{number:05d}.arrow"
+        shards.append({"path": name, "first_step": first, "end_step": end, "first_sample": start, "end_sample": stop})
+        tasks.append(
+            ShardTask(
+                store_uri, prefix, name, tuple(token_files), files[start:stop], rows[start:stop],
+                strata[start:stop].astype(np.int32), numbers[start:stop], plan.packed_rows[start:stop],
+                plan.step_sizes[first:end],
+            )
+        )  # fmt: skip
+    return tasks, shards

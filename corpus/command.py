@@ -1,0 +1,121 @@
+"""What `python -m voc mix` and `python -m voc show` do: a night's data without the night.
+
+Everything is read, checked, compared, encoded and planned as `prepare` does it, in a temporary folder; nothing is written to the
+store. Only the folder named by `--output` stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from corpus.arms import ArmPlan, locate_rows, plan_arm
+from corpus.base_model import BaseModel
+from corpus.build import Corpus, build_corpus
+from corpus.card import render_card
+from corpus.data_report import build_report, list_dropped
+from corpus.file_places import localise
+from corpus.mix_table import format_mix
+from corpus.part_files import open_tokens
+from corpus.ray_session import map_here, map_on_ray, ray_session
+from corpus.reading import read_inputs
+from corpus.show import format_sample
+from voc.config import NightforgeConfig
+from voc.errors import ConfigError
+from voc.store import LocalStore, open_store
+from voc.taxonomy import Taxonomy
+
+_PREFIX = "data"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A night's data, as far as the plan of every arm.
+
+    Attributes:
+        taxonomy: The labels.
+        base: The model that encodes.
+        corpus: What was read.
+        plans: What each arm draws.
+        folder: Where the parts and the quarantine are, while it lasts.
+    """
+
+    taxonomy: Taxonomy
+    base: BaseModel
+    corpus: Corpus
+    plans: tuple[ArmPlan, ...]
+    folder: Path
+
+
+@contextmanager
+def rehearse(config: NightforgeConfig, *, with_ray: bool) -> Iterator[Rehearsal]:
+    """Read and plan everything that a night would, in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name:
+        store = LocalStore(Path(name))
+        map_parts = map_on_ray if with_ray else map_here
+        reading = read_inputs(config, open_store(config.store.uri), map_parts)
+        corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
+        plans = tuple(plan_arm(arm, config.training, corpus.usable, config.seed) for arm in config.arms)
+        yield Rehearsal(reading.taxonomy, reading.base, corpus, plans, Path(name) / _PREFIX)
+
+
+def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+    """Print what a night would draw, and write the data card, the report and the refused rows."""
+    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+        report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
+        output: Path = arguments.output
+        output.mkdir(parents=True, exist_ok=True)
+        card = render_card(report, title=f"Data of {config.name}", generated_for=arguments.config)
+        (output / "data_card.html").write_text(card, encoding="utf-8")
+        (output / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        (output / "quarantine.jsonl").write_bytes((night.folder / "quarantine.jsonl").read_bytes())
+        with (output / "dropped.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in list_dropped(night.corpus))
+    print(format_mix(report))
+    print(f"written: {output}/data_card.html, data_report.json, quarantine.jsonl, dropped.jsonl")
+
+
+def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+    """Print one sample of an arm's training order.
+
+    Raises:
+        ConfigError: If there is no such arm or row.
+    """
+    name = arguments.arm or (config.arms[0].name if config.arms else "")
+    if name not in [arm.name for arm in config.arms]:
+        raise ConfigError(f"there is no arm {name!r}", expected=", ".join(arm.name for arm in config.arms) or "an arm")
+    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+        plan = next(plan for plan in night.plans if plan.name == name)
+        if not 0 <= arguments.row < len(plan.positions):
+            raise ConfigError(
+                f"--row {arguments.row} is outside of the arm's {len(plan.positions)} samples",
+                expected=f"0 to {len(plan.positions) - 1}",
+            )
+        strata, numbers = locate_rows(plan.plan, night.corpus.usable, plan.positions[[arguments.row]])
+        share = plan.plan.shares[int(strata[0])]
+        source = night.corpus.usable[share.name]
+        (part,), (place,) = source.locate(numbers)
+        file = source.token_files[int(part)]
+        if file is None:
+            raise ConfigError(f"the source {share.name!r} has no tokens")
+        row = open_tokens(localise(file)).slice(int(place), 1).to_pylist()[0]
+        step = int(np.searchsorted(np.cumsum(plan.step_sizes), arguments.row, side="right"))
+        head = f"sample {arguments.row} of {name} (step {step + 1}): row {int(numbers[0]) + 1} of {share.stratum}"
+        ids, learned = np.array(row["input_ids"], dtype=np.int32), np.array(row["learned"], dtype=bool)
+        print(format_sample(head, ids, learned, night.base.tokenizer))
+
+
+@contextmanager
+def _session(without_ray: bool) -> Iterator[None]:
+    if without_ray:
+        yield
+    else:
+        with ray_session():
+            yield

@@ -1,0 +1,68 @@
+"""What `data_report.json` says: what was read, refused, dropped and found, and what every arm draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from corpus.arms import ArmPlan
+from corpus.build import Corpus
+from corpus.packing import plan_packing
+from corpus.sources import Source
+from corpus.statistics import cover_leaves, merge_statistics
+from voc.label_reading import CARRIED_OVER, REPAIRED_LABELS
+from voc.taxonomy import Taxonomy
+
+
+def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, max_seq_len: int) -> dict[str, Any]:
+    """Collect everything that the table and the data card show.
+
+    Args:
+        corpus: What was read and compared.
+        plans: What each arm draws.
+        taxonomy: The labels.
+        max_seq_len: Tokens of a packed row.
+    """
+    classes = merge_statistics(*(s.statistics for s in corpus.sources if s.config.format == "voc")).describe_classes()
+    lengths = np.concatenate([rows.figures.tokens for rows in corpus.usable.values()])
+    return {
+        "files": {source.name: _describe_source(source, corpus) for source in corpus.all_sources},
+        "classes": {"train": classes, "test": corpus.test.statistics.describe_classes()},
+        "coverage": cover_leaves(taxonomy, classes["path"]),
+        "duplicates": corpus.duplicates.to_json(),
+        "contamination": corpus.contamination.to_json(),
+        "packing": {str(max_seq_len): plan_packing(lengths, max_seq_len).to_json()},
+        "arms": {plan.name: plan.to_json() for plan in plans},
+    }
+
+
+def list_dropped(corpus: Corpus) -> Iterator[str]:
+    """Yield a JSON line for every accepted row that is not trained on, with its source, row number and reason."""
+    for source, rows in corpus.duplicates.dropped.items():
+        reasons = corpus.duplicates.reason_of(source)
+        for row, reason in zip(np.asarray(rows).tolist(), reasons, strict=True):
+            yield json.dumps({"source": source, "row": row, "reason": reason})
+
+
+def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
+    notes = source.count("notes")
+    carried = {name.removeprefix(CARRIED_OVER): n for name, n in sorted(notes.items()) if name.startswith(CARRIED_OVER)}
+    warnings = {
+        name: n for name, n in sorted(notes.items()) if not name.startswith(CARRIED_OVER) and name != REPAIRED_LABELS
+    }
+    return {
+        "read": source.num_read,
+        **source.statistics.describe_file(),
+        "refused": dict(sorted(source.count("refused").items())),
+        "warnings": warnings,
+        "repaired_labels": notes[REPAIRED_LABELS],
+        "carried_over": carried,
+        "redacted": dict(sorted(source.count("redacted").items())),
+        "dropped": dict(corpus.duplicates.dropped_reasons.get(source.name, {})),
+        "skipped_files": [list(entry) for entry in source.skipped],
+        "watermark": source.watermark,
+        "replayed_rows": source.num_replayed,
+    }

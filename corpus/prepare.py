@@ -1,0 +1,120 @@
+"""Prepare a run's data and every arm's samples: `python -m training prepare`.
+
+Reads the taxonomy, the test set and the sources that the configuration names. Writes the run's data directory (`taxonomy.csv`,
+`test.jsonl`, `rows/` with the accepted rows and `tokens/` with their tokens by source and part, `quarantine.jsonl`,
+`dropped.jsonl`, `data_report.json`, `data_card.html`), each arm's `mixture.json` and `samples/`, and `models.json`; a
+directory's manifest is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
+from corpus.build import Corpus, build_corpus, list_stored_files, read_records
+from corpus.card import render_card
+from corpus.data_report import build_report, list_dropped
+from corpus.file_places import store_file
+from corpus.mix_table import format_mix
+from corpus.ray_session import MapParts
+from corpus.reading import WATERMARKS, Reading, read_inputs
+from voc.champion import read_champion
+from voc.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
+from voc.model_folder import digest_model
+from voc.run import ModelEntry, Run, write_models
+from voc.taxonomy import format_taxonomy
+
+
+def prepare(run: Run, map_parts: MapParts) -> None:
+    """Prepare a run's data, unless it was prepared from the same inputs.
+
+    Args:
+        run: The run.
+        map_parts: Runs one task per part of the data.
+
+    Raises:
+        DataError: If a file is missing or empty, too much of it was refused, or it holds what the models are judged by.
+        ModelError: If the base cannot be trained.
+        MixtureError: If an arm's mixture cannot be drawn.
+    """
+    config, layout = run.config, run.layout
+    reading = read_inputs(config, run.store, map_parts)
+    if is_finished(run.store, layout.data, reading.inputs):
+        print(f"the data of {layout.run_id} is prepared already, from the same inputs", flush=True)
+        return
+    run.store.delete_prefix(layout.data)
+    corpus = build_corpus(reading, config, run.store.uri, layout.data, map_parts)
+    plans = [plan_arm(arm, config.training, corpus.usable, config.seed) for arm in config.arms]
+    report = build_report(corpus, plans, reading.taxonomy, config.training.max_seq_len)
+    for plan in plans:
+        run.store.write_bytes(layout.mixture(plan.name), _to_json(plan.to_json()))
+        inputs = {"version": SAMPLES_VERSION, "data": digest_json(reading.inputs), "arm": plan.name}
+        write_arm(plan, corpus.usable, run.store, layout.samples(plan.name), inputs=inputs, map_parts=map_parts)
+    write_models(run, list_models(run, reading.base.digest))
+    manifest = _commit(run, reading, corpus, report)
+    print(format_mix(report), flush=True)
+    print(f"data prepared, digest {manifest.digest[:12]}", flush=True)
+
+
+def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
+    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra models."""
+    config, store = run.config, run.store
+    models = [ModelEntry("base", "reference", "base", config.model.base, base_digest)]
+    champion = read_champion(store)
+    if champion is not None and champion.model_digest != base_digest:
+        models.append(ModelEntry("champion", "reference", "champion", champion.model_uri, champion.model_digest))
+    models += [
+        ModelEntry(arm.name, "candidate", arm.title, f"{store.uri}/{run.layout.export(arm.name)}", None)
+        for arm in config.arms
+    ]
+    models += [
+        ModelEntry(extra.name, "candidate", extra.title, extra.uri, digest_model(extra.uri))
+        for extra in config.extra_models
+    ]
+    return models
+
+
+def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any]) -> Manifest:
+    """Write what people and later stages read, then the manifest over all files of the data directory."""
+    store, prefix = run.store, run.layout.data
+    card = render_card(dict(report), title=f"Data of {run.config.name}", generated_for=run.layout.run_id)
+    texts = {
+        "taxonomy.csv": format_taxonomy(reading.taxonomy.leaves),
+        "data_report.json": _to_json(report).decode(),
+        "data_card.html": card,
+    }
+    lines = {"test.jsonl": read_records(corpus.test), "dropped.jsonl": list_dropped(corpus)}
+    entries = [file.entry for file in list_stored_files(corpus.all_sources)]
+    entries += [_store_lines(run, name, [text]) for name, text in texts.items()]
+    entries += [_store_lines(run, name, (f"{row}\n" for row in rows)) for name, rows in lines.items()]
+    entries.append(_describe_stored(run, "quarantine.jsonl"))
+    facts = {
+        "rows": {source.name: source.num_rows for source in corpus.all_sources},
+        WATERMARKS: reading.new_watermarks,
+    }
+    manifest = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), reading.inputs, facts)
+    write_manifest(store, prefix, manifest)
+    return manifest
+
+
+def _describe_stored(run: Run, name: str) -> FileEntry:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        run.store.download_file(f"{run.layout.data}/{name}", path)
+        return FileEntry(name, path.stat().st_size, digest_file(path))
+
+
+def _store_lines(run: Run, name: str, texts: Iterable[str]) -> FileEntry:
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(texts)
+
+    return store_file(run.store.uri, run.layout.data, name, write).entry
+
+
+def _to_json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()

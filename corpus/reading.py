@@ -1,0 +1,108 @@
+"""What a run is about to read: taxonomy, changes, base, and the files of every source that are new enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from corpus.base_model import BaseModel, open_base
+from corpus.ingest import TEST
+from corpus.ray_session import MapParts
+from corpus.splits import SplitList, digest_files, list_splits
+from voc.champion import read_champion
+from voc.config import NightforgeConfig
+from voc.config_data import SourceConfig
+from voc.layout import RunLayout
+from voc.manifest import digest_bytes, digest_json, read_manifest
+from voc.prompts import hash_prompt
+from voc.store import Store, read_uri
+from voc.taxonomy import Taxonomy, parse_taxonomy
+from voc.taxonomy_changes import TaxonomyChanges, parse_changes
+
+PREPARATION_VERSION = 2
+WATERMARKS = "watermarks"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run is about to read.
+
+    Attributes:
+        taxonomy: The labels.
+        changes: How labels of older taxonomies are carried over, or None.
+        base: The model that is trained.
+        sources: The test set first, then the sources, each with its splits.
+        watermarks: ISO day per date-partitioned source up to which the last promoted run had read.
+        inputs: All that the result depends on.
+    """
+
+    taxonomy: Taxonomy
+    changes: TaxonomyChanges | None
+    base: BaseModel
+    sources: tuple[tuple[SourceConfig, SplitList], ...]
+    watermarks: Mapping[str, str]
+    inputs: dict[str, Any]
+
+    @property
+    def new_watermarks(self) -> dict[str, str]:
+        """ISO day per date-partitioned source up to which a run of this reading has read."""
+        found = {source.name: splits.newest_day for source, splits in self.sources}
+        return {name: day.isoformat() for name, day in found.items() if day is not None}
+
+
+def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts) -> Reading:
+    """List what a run reads and digest all of it.
+
+    Raises:
+        DataError: If a source has no files, or the taxonomy or its changes are broken.
+        ModelError: If the base cannot be trained.
+        ObjectNotFoundError: If something is not there.
+    """
+    data, training = config.data, config.training
+    taxonomy_bytes = read_uri(data.taxonomy)
+    taxonomy = parse_taxonomy(taxonomy_bytes.decode(), data.taxonomy)
+    changes_bytes = read_uri(data.taxonomy_changes) if data.taxonomy_changes else b""
+    changes = (
+        parse_changes(changes_bytes.decode(), str(data.taxonomy_changes), taxonomy) if data.taxonomy_changes else None
+    )
+    base = open_base(config.model.base, max_seq_len=training.max_seq_len)
+    watermarks = read_watermarks(store)
+    listed = [
+        SourceConfig(name="placeholder", uri=data.test, format="voc").model_copy(update={"name": TEST}),
+        *data.sources,
+    ]
+    sources = tuple((source, _list(source, watermarks)) for source in listed)
+    inputs = {
+        "version": PREPARATION_VERSION,
+        "taxonomy": taxonomy.digest,
+        "taxonomy_changes": digest_bytes(changes_bytes),
+        "data": digest_json(data.model_dump(mode="json")),
+        "files": {source.name: digest_files(splits, map_parts) for source, splits in sources},
+        "replayed": {source.name: [s.uri for s in splits.splits if s.is_replay] for source, splits in sources},
+        "prompt": hash_prompt(config.prompt.variant, taxonomy),
+        "base": base.digest,
+        "max_seq_len": training.max_seq_len,
+        "arms": [arm.model_dump(mode="json") for arm in config.arms],
+        "steps": [training.max_steps, training.global_batch_size, training.batch_unit],
+        "mmlu": config.evaluation.mmlu.dataset,
+        "seed": config.seed,
+    }
+    return Reading(taxonomy, changes, base, sources, watermarks, inputs)
+
+
+def read_watermarks(store: Store) -> dict[str, str]:
+    """Return up to which day the last promoted run had read each source; empty before the first promotion.
+
+    The champion log says which run that was, and the manifest of that run's data says what it had read: nothing else has to be
+    kept, and a night that was not promoted is read again.
+    """
+    champion = read_champion(store)
+    manifest = None if champion is None else read_manifest(store, RunLayout(champion.run_id).data)
+    return {} if manifest is None else dict(manifest.facts.get(WATERMARKS, {}))
+
+
+def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:
+    day = watermarks.get(source.name) if source.date_partitions else None
+    return list_splits(source, watermark=None if day is None else date.fromisoformat(day))

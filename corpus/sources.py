@@ -1,0 +1,166 @@
+"""A source as the planning sees it: which of its rows are used, how long they are, and in which files their tokens lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from corpus.draw import SourceRows
+from corpus.file_places import StoredFile, localise
+from corpus.ingest import TEST, PartResult
+from corpus.parts import PartFile
+from corpus.rows import InputSplit
+from corpus.statistics import PartStatistics, merge_statistics
+from voc.config_data import SourceConfig
+from voc.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """All parts of one source.
+
+    Attributes:
+        config: Where it came from.
+        splits: What was read.
+        skipped: Files that were not read, each with its reason.
+        parts: What came of the splits, in order.
+        watermark: ISO day: what is newer counts as new; None: everything.
+        newest_day: ISO day of its newest partition, or None.
+    """
+
+    config: SourceConfig
+    splits: tuple[InputSplit, ...]
+    skipped: tuple[tuple[str, str], ...]
+    parts: tuple[PartResult, ...]
+    watermark: str | None = None
+    newest_day: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.config.name
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[rows] int32 tokens of each accepted row."""
+        return np.concatenate([np.zeros(0, np.int32), *(part.lengths for part in self.parts)])
+
+    @property
+    def num_rows(self) -> int:
+        """Accepted rows."""
+        return len(self.lengths)
+
+    @property
+    def num_read(self) -> int:
+        """Rows that were read and not left out by the replay share."""
+        return sum(part.num_read - part.not_replayed for part in self.parts)
+
+    @cached_property
+    def statistics(self) -> PartStatistics:
+        """Counts over all parts."""
+        return merge_statistics(*(part.statistics for part in self.parts))
+
+    @property
+    def num_replayed(self) -> int:
+        """Accepted rows of days up to the watermark."""
+        return sum(len(part.lengths) for part in self.parts if part.is_replay)
+
+    def count(self, kind: str) -> Counter[str]:
+        """Return the sum of one counter of the parts: `refused`, `notes` or `redacted`."""
+        return sum((getattr(part, kind) for part in self.parts), Counter())
+
+    def check_quarantine(self, max_ratio: float) -> None:
+        """Fail if nothing is left, or too much was refused.
+
+        Raises:
+            DataError: With counts by reason and the first refused row.
+        """
+        refused = self.count("refused")
+        num_refused = refused.total()
+        if not self.num_read:
+            raise DataError(f"{self.config.uri} is empty", expected="at least one row", remedy="check the address")
+        if num_refused / self.num_read <= max_ratio and self.num_rows:
+            return
+        first = next(part for part in self.parts if part.first_refused is not None)
+        row, split = first.first_refused, self.splits[first.index]
+        where = f"line {row.line}" if row and not split.start else f"line {row.line if row else 0} after {split.start}"
+        counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
+        raise DataError(
+            f"{self.config.uri}: {num_refused} of {self.num_read} rows are refused ({counts}); "
+            f"the first is {where} of {split.uri}: {row.detail if row else ''}",
+            expected=f"at most {max_ratio:.2%} refused (data.max_quarantine_ratio)",
+            remedy="correct the rows (quarantine.jsonl in the run's data directory has all of them), or raise the share",
+        )
+
+    def list_part_files(self) -> list[PartFile]:
+        """Return the parts as the comparison of texts reads them, on this machine's disk."""
+        files, first_row = [], 0
+        for part in self.parts:
+            num_rows = len(part.lengths)
+            if part.rows is not None and num_rows:
+                path = str(localise(part.rows))
+                files.append(PartFile(self.name, path, first_row, num_rows, is_test=self.name == TEST))
+            first_row += num_rows
+        return files
+
+
+@dataclass(frozen=True)
+class UsableRows:
+    """The rows of a source that are trained on.
+
+    Attributes:
+        source: The source.
+        numbers: [usable] int64 row numbers in the source, ascending.
+    """
+
+    source: Source
+    numbers: np.ndarray
+
+    @cached_property
+    def figures(self) -> SourceRows:
+        """Lengths and categories of the usable rows."""
+        names: dict[str, int] = {}
+        codes = [np.zeros(0, np.int32)]
+        for part in self.source.parts:
+            mapping = np.array([names.setdefault(n, len(names)) for n in part.category_names], dtype=np.int32)
+            codes.append(mapping[part.categories] if len(part.categories) else np.zeros(0, np.int32))
+        assistant = np.concatenate([np.zeros(0, np.int32), *(part.assistant_lengths for part in self.source.parts)])
+        is_general = self.source.config.format == "general"
+        return SourceRows(
+            self.source.lengths[self.numbers],
+            assistant[self.numbers],
+            np.concatenate(codes)[self.numbers] if is_general else np.zeros(0, np.int32),
+            tuple(names) if is_general else (),
+        )
+
+    def select(self, category: str | None) -> np.ndarray:
+        """Return the row numbers of one category, or of all."""
+        if category is None:
+            return self.numbers
+        figures = self.figures
+        return self.numbers[figures.categories == figures.category_names.index(category)]
+
+    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return for row numbers of the source the part they lie in and their row there."""
+        starts = np.cumsum([0, *(len(part.lengths) for part in self.source.parts)])
+        parts = np.searchsorted(starts, numbers, side="right") - 1
+        return parts, numbers - starts[parts]
+
+    @property
+    def token_files(self) -> list[StoredFile | None]:
+        """The token file of each part."""
+        return [part.tokens for part in self.source.parts]
+
+
+def choose_usable(sources: Sequence[Source], dropped: dict[str, np.ndarray]) -> dict[str, UsableRows]:
+    """Return what is trained on of each source: everything but the rows that were dropped."""
+    usable = {}
+    for source in sources:
+        keep = np.ones(source.num_rows, dtype=bool)
+        keep[np.asarray(dropped.get(source.name, ()), dtype=np.int64)] = False
+        usable[source.name] = UsableRows(source, np.flatnonzero(keep))
+    return usable
