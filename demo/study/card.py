@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from demo.study.comments import LABEL_NOISE_RATIO
-from demo.study.planted import PLANTED
+from demo.study.planted import OTHER_NEAR_PAIRS, PLANTED
 from demo.study.plots import draw_plots
 from voc.records import VocRecord
 
@@ -62,7 +62,9 @@ def _write_paragraphs(facts: Mapping[str, Any]) -> list[str]:
         f"{LABEL_NOISE_RATIO:.0%} of the segments carry a label drawn from all issues of the same thing, as where people do it. "
         "Half of the segments say what the customer feels; where nothing is said, the emotion is the issue's usual one.",
         f"Planted into training, to test how duplicates are found: {planted} (the ids of each pair are in manifest.json). Apart "
-        "from these no comment is another one's word for word, within training or between training and test.",
+        "from these no comment is another one's word for word. Short comments can still be near each other, as in life: at scale "
+        f"1, {OTHER_NEAR_PAIRS} more pairs of training comments share 80 % of their word 3-grams (Jaccard), at a larger scale "
+        "more. No training comment is as near as that to a test comment.",
         "Some comments hold e-mail addresses (example.com), phone numbers (ranges reserved for fiction) and order numbers "
         "(NF- and seven digits), to test their redaction.",
         f"The prompt with all leaves has {prompt['characters']:,} characters, about {prompt['tokens_estimate']:,} tokens. This "

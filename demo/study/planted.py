@@ -17,6 +17,8 @@ from demo.study.typos import add_typos
 from voc.records import Segment, VocRecord
 
 PLANTED = {"exact": 12, "conflict": 4, "near": 24}
+# Pairs of other training comments with a Jaccard of 0.8 or more: short ones that differ in their first or last words.
+OTHER_NEAR_PAIRS = 28  # at scale 1; a test counts them
 _FIRST, _EVERY, _DELAY = 200, 340, 150
 _NEAR_WORDS = 45
 

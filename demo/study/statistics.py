@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -48,7 +49,7 @@ class CommentCounter:
         size = len(record.comment)
         self.rows += 1
         self.longest = max(self.longest, size)
-        self.lengths[sum(size >= edge for edge in LENGTH_EDGES) - 1] += 1
+        self.lengths[bisect(LENGTH_EDGES, size) - 1] += 1
         self.per_comment[len(record.segments)] += 1
         self.languages[record.extra["lang"]] += 1
         self.sources[record.extra["source"]] += 1
@@ -128,7 +129,7 @@ class GeneralCounter:
         self.categories[record.category] += 1
         self.turns[sum(message["role"] == "assistant" for message in record.messages)] += 1
         self.characters += size
-        self.lengths[sum(size >= edge for edge in LENGTH_EDGES) - 1] += 1
+        self.lengths[bisect(LENGTH_EDGES, size) - 1] += 1
 
     def summarise(self) -> dict[str, Any]:
         """Return the figures; lengths in characters."""

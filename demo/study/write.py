@@ -76,7 +76,7 @@ def _write_files(folder: Path, scale: int) -> dict[str, Any]:
     trains = _keep_samples(plant_duplicates(write_comments("train", SEED, seen, avoided), SEED, pairs), samples)
     trains = islice(trains, TRAIN_COMMENTS * scale)
     _write_lines(folder / "train.jsonl", _count_comments(trains, train, traits["train"]))
-    rows = islice(write_general(SEED, seen), GENERAL_ROWS * scale)
+    rows = islice(write_general(SEED, SeenTexts()), GENERAL_ROWS * scale)
     _write_lines(folder / "general.jsonl", _count_general(rows, general))
     facts = summarise(train, test, general, taxonomy)
     facts["traits"] = {part: dict(sorted(counter.items())) for part, counter in traits.items()}
