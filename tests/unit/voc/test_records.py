@@ -207,3 +207,15 @@ def test_whatever_a_field_holds_it_is_read_or_refused(value: object) -> None:
             parse_voc_record(voc_row("a", **{field: value}), TAXONOMY)  # type: ignore[arg-type]
         except RowError as error:
             assert error.detail
+
+
+def test_a_field_of_endless_nesting_is_a_refused_row_and_not_a_crash() -> None:
+    nested: object = "x"
+    for _ in range(100_000):
+        nested = [nested]
+    for row in ({**voc_row("a"), "comment": nested}, {**voc_row("a"), "segments": [nested]}, voc_row("a", L1=nested)):  # type: ignore[arg-type]
+        with pytest.raises(RowError, match="expected"):
+            parse_voc_record(row, TAXONOMY)
+    for general in ({"messages": [nested]}, {"prompt": nested}, {"messages": CHAT, "category": nested}):
+        with pytest.raises(RowError):
+            parse_general_record(general)
