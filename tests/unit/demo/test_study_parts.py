@@ -160,7 +160,7 @@ def test_prime_factors(number, factors):
 def run_program(source):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(source, "row", "exec"), {})  # noqa: S102: a program of our own templates
+        exec(compile(source, "row", "exec"), {})  # noqa: S102 - a program of our own templates
     return printed.getvalue().strip()
 
 
