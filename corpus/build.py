@@ -67,6 +67,8 @@ def build_corpus(
     store = open_store(store_uri)
     _write_quarantine(store, prefix, (test, *sources))
     for source in (test, *sources):
+        if config.data.damaged_files == "error":
+            source.check_files()
         source.check_quarantine(config.data.max_quarantine_ratio)
     files = [file for source in (test, *sources) for file in source.list_part_files()]
     compare = keep_here(map_parts)  # its tasks share a folder of this machine

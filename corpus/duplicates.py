@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from corpus.leak_check import confirm_leaks
 from corpus.near_duplicates import NUM_PERM
 from corpus.parts import PartFile, read_cells
 from corpus.ray_session import MapParts
@@ -115,6 +116,7 @@ def find_duplicates(
         matches = match_rows(table, tasks, config, folder)
     finally:
         shutil.rmtree(folder)
+    matches = confirm_leaks(matches, table, ordered, config.near_threshold)
     reasons = choose_dropped(table, matches, config)
     slices = table.slices
     findings = DuplicateFindings(

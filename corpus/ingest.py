@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from voc.redaction import Redactor
 
 from corpus.base_model import open_base
 from corpus.encode import EncodedSample, SampleEncoder
@@ -37,6 +36,7 @@ from voc.records import (
     parse_general_record,
     parse_voc_record,
 )
+from voc.redaction import Redactor
 from voc.taxonomy import Taxonomy
 from voc.taxonomy_changes import TaxonomyChanges
 
@@ -171,6 +171,14 @@ def ingest_part(task: IngestTask) -> PartResult:
     return result
 
 
+class _Parsed(NamedTuple):
+    """A row that was checked, and what was noticed about it: counted if it is not refused later."""
+
+    raw: RawRow
+    record: VocRecord | GeneralRecord
+    notes: Counter[str]
+
+
 class _PartWorker:
     """The rows of one part on their way."""
 
@@ -189,7 +197,7 @@ class _PartWorker:
 
     def run(self, writer: PartWriter) -> None:
         """Read, check, encode and write all rows."""
-        pending: list[tuple[RawRow, VocRecord | GeneralRecord]] = []
+        pending: list[_Parsed] = []
         for item in self._read():
             pending.append(item)
             if len(pending) == BATCH_ROWS:
@@ -201,7 +209,7 @@ class _PartWorker:
         self.result.categories = np.array(self._categories, dtype=np.int32)
         self.result.category_names = tuple(self._category_numbers)
 
-    def _read(self) -> Iterator[tuple[RawRow, VocRecord | GeneralRecord]]:
+    def _read(self) -> Iterator[_Parsed]:
         for item in read_split(self.task.split, self.task.source, max_row_bytes=self.task.settings.data.max_row_bytes):
             self.result.num_read += 1
             if isinstance(item, Rejection):
@@ -210,13 +218,11 @@ class _PartWorker:
             if not self._is_taken(item):
                 self.result.not_replayed += 1
                 continue
+            notes = Counter(item.notes)
             try:
-                record = self._parse(item)
+                yield _Parsed(item, self._parse(item, notes), notes)
             except RowError as error:
                 self._refuse(Rejection(item.line, error.reason, error.detail, item.raw))
-                continue
-            self.result.notes.update(item.notes)
-            yield item, record
 
     def _is_taken(self, row: RawRow) -> bool:
         if not self.task.split.is_replay:
@@ -224,29 +230,28 @@ class _PartWorker:
         digest = hashlib.blake2b(f"{self.task.settings.seed}/{row.raw}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") < self.task.source.replay_ratio * 2**64
 
-    def _parse(self, row: RawRow) -> VocRecord | GeneralRecord:
+    def _parse(self, row: RawRow, notes: Counter[str]) -> VocRecord | GeneralRecord:
         value, source, settings = row.value, self.task.source, self.task.settings
         if source.format == "general":
             value, found = self._redactor.redact_general(value)
             self.result.redacted.update(found)
             if source.category is not None and "category" not in value:
                 value = {**value, "category": source.category}
-            return parse_general_record(value, notes=self.result.notes)
+            return parse_general_record(value, notes=notes)
         value, found = self._redactor.redact_voc(value)
         self.result.redacted.update(found)
-        return parse_voc_record(
-            value, settings.taxonomy, checks=self._checks, changes=settings.changes, notes=self.result.notes
-        )
+        return parse_voc_record(value, settings.taxonomy, checks=self._checks, changes=settings.changes, notes=notes)
 
-    def _finish(self, pending: Sequence[tuple[RawRow, VocRecord | GeneralRecord]], writer: PartWriter) -> None:
+    def _finish(self, pending: Sequence[_Parsed], writer: PartWriter) -> None:
         samples: Sequence[EncodedSample | RowError | None]
-        samples = [None] * len(pending) if self._encoder is None else self._encoder.encode([r for _, r in pending])
+        samples = [None] * len(pending) if self._encoder is None else self._encoder.encode([p.record for p in pending])
         rows, kept = [], []
-        for (raw, record), sample in zip(pending, samples, strict=True):
+        for item, sample in zip(pending, samples, strict=True):
             if isinstance(sample, RowError):
-                self._refuse(Rejection(raw.line, sample.reason, sample.detail, raw.raw))
+                self._refuse(Rejection(item.raw.line, sample.reason, sample.detail, item.raw.raw))
                 continue
-            rows.append(self._count(record, sample))
+            self.result.notes.update(item.notes)
+            rows.append(self._count(item.record, sample))
             if sample is not None:
                 kept.append(sample)
         if rows:
@@ -267,7 +272,10 @@ class _PartWorker:
         result, split = self.result, self.task.split
         result.refused[rejection.reason] += 1
         rejection = Rejection(
-            rejection.line, rejection.reason, rejection.detail, self._redactor.redact_raw(rejection.raw)
+            rejection.line,
+            rejection.reason,
+            self._redactor.redact(rejection.detail)[0],  # it may quote the row
+            self._redactor.redact_raw(rejection.raw),
         )
         if result.first_refused is None or rejection.line < result.first_refused.line:
             result.first_refused = rejection  # rows that cannot be encoded are refused after later rows were read

@@ -37,7 +37,11 @@ EXPLANATIONS = {
     # A comment that cannot be used.
     "empty_comment": Explanation("The comment holds no text.", "Nothing, if few; else correct the export."),
     "duplicate_id": Explanation("An earlier row has the same identifier.", "Give every comment its own identifier."),
-    "language": Explanation(
+    "encoding_damage": Explanation(
+        "The text was damaged by a wrong encoding on its way, or holds control characters.", "Export it again as UTF-8."
+    ),
+    "language_malformed": Explanation("The declared language is not a language code.", "Correct the field lang."),
+    "language_not_expected": Explanation(
         "The comment is in a language that this run does not use.",
         "Add the language to data.languages, if it is wanted.",
     ),
@@ -51,7 +55,10 @@ EXPLANATIONS = {
         "A label is not in the current list of labels.",
         "Correct the label (the quarantine file suggests the nearest), or add the change to data.taxonomy_changes.",
     ),
-    "retired_label": Explanation(
+    "label_split": Explanation(
+        "The label was split, and no rule says which of the new labels is meant.", "Label the comment again."
+    ),
+    "label_retired": Explanation(
         "The label was retired and has no successor.", "Label the comment again, if it is still wanted."
     ),
     "segment_not_verbatim": Explanation(

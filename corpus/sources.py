@@ -14,9 +14,13 @@ from corpus.file_places import StoredFile, localise
 from corpus.ingest import TEST, PartResult
 from corpus.parts import PartFile
 from corpus.rows import InputSplit
+from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.statistics import PartStatistics, merge_statistics
 from voc.config_data import SourceConfig
 from voc.errors import DataError
+
+DAMAGED_FILES = ("damaged_file", "truncated_file")
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,25 @@ class Source:
     def count(self, kind: str) -> Counter[str]:
         """Return the sum of one counter of the parts: `refused`, `notes` or `redacted`."""
         return sum((getattr(part, kind) for part in self.parts), Counter())
+
+    def check_files(self) -> None:
+        """Fail if a file is not whole: one refusal stands for any number of rows there, so no share of rows shows it.
+
+        Raises:
+            DataError: With the files and what is wrong with each.
+        """
+        problems = [
+            f"{uri}: {reason.replace('_', ' ')}" for uri, reason in self.skipped if reason in UNFINISHED_UPLOADS
+        ]
+        for part in self.parts:
+            reasons = [reason for reason in DAMAGED_FILES if part.refused[reason]]
+            problems += [f"{self.splits[part.index].uri}: {reason.replace('_', ' ')}" for reason in reasons]
+        if problems:
+            raise DataError(
+                f"{len(problems)} files of {self.name!r} are not whole: {'; '.join(problems[:_MAX_LISTED])}",
+                expected="whole files; what could be read of them, and the rest, is in quarantine.jsonl",
+                remedy="upload them again, or set data.damaged_files to report to go on with what can be read",
+            )
 
     def check_quarantine(self, max_ratio: float) -> None:
         """Fail if nothing is left, or too much was refused.

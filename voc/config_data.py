@@ -107,6 +107,11 @@ class DataConfig(Section):
     max_quarantine_ratio: Ratio = Field(
         0.01, description="share of refused rows in one source above which the run fails"
     )
+    damaged_files: Literal["error", "report"] = Field(
+        "error",
+        description="files that are cut off, damaged or still being uploaded: how many rows they lack nobody can say; "
+        "report takes what can be read",
+    )
     max_row_bytes: PositiveInt = Field(16 << 20, description="a longer row is refused and pointed at, not loaded")
     languages: tuple[str, ...] = Field(
         (), description="ISO 639-1 codes; a comment in another language is refused; empty: any language"
