@@ -25,7 +25,7 @@ from corpus.ray_session import MapParts, map_on_ray, ray_session
 from corpus.reading import Reading
 from corpus.sources import choose_usable
 from corpus.splits import list_splits
-from voc.config import SourceWeight
+from voc.config_arms import SourceWeight
 from voc.config_data import DataConfig, SourceConfig
 from voc.store import LocalStore
 from voc.taxonomy import parse_taxonomy

@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from corpus.order import TrainingOrder
 from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
-from voc.config import SourceWeight
+from voc.config_arms import SourceWeight
 from voc.mixture import Stratum, plan_mixture
 from voc.progress import Progress
 from voc.prompts import (

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
 
 
@@ -32,25 +33,6 @@ class PromptConfig(Section):
     variant: Literal["internalized", "taxonomy"] = Field(
         "internalized", description="internalized: no label list (tuned models); taxonomy: all leaves in the prompt"
     )
-
-
-class SourceWeight(Section):
-    """A source's share of an arm's mixture."""
-
-    name: Name = Field(description="one of data.sources")
-    weight: float = Field(gt=0, description="share of the final mixture; only ratios matter")
-    categories: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="shares of the source's categories inside its own share; empty: as they occur"
-    )
-
-
-class ArmConfig(Section):
-    """One way to mix the data; each arm trains one candidate."""
-
-    name: Name = Field(description="name of the candidate")
-    title: str = Field(description="how tables call it")
-    unit: Literal["samples", "tokens", "assistant_tokens"] = Field("samples", description="what the weights count")
-    sources: tuple[SourceWeight, ...] = Field(min_length=1, description="shares of the mixture")
 
 
 class ExtraModelConfig(Section):
@@ -196,6 +178,18 @@ class NightforgeConfig(Section):
     evaluation: EvaluationConfig
     decision: DecisionConfig = DecisionConfig()
     promotion: PromotionConfig = PromotionConfig()
+
+    @field_validator("arms")
+    @classmethod
+    def _derive_sources(cls, arms: tuple[ArmConfig, ...], info: ValidationInfo) -> tuple[ArmConfig, ...]:
+        data: DataConfig | None = info.data.get("data")  # None: its own mistakes are reported
+        if data is None:
+            return arms
+        problems: list[str] = []
+        derived = tuple(arm if arm.data_mixing is None else derive_arm(arm, data, problems) for arm in arms)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return derived
 
     @model_validator(mode="after")
     def _check_names(self) -> NightforgeConfig:

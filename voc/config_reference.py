@@ -73,12 +73,17 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") in _CONTAINERS:
-        items, single, several = _CONTAINERS[field["type"]]
-        return several if _reference(field[items]) else f"{single} {_type(field[items])}"
+        return _container(*_CONTAINERS[field["type"]], field)
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
     if "pattern" in field:
         return "name"
     return " ".join([_TYPES[field["type"]], ", ".join(bounds)]).strip()
+
+
+def _container(items: str, single: str, several: str, field: dict[str, Any]) -> str:
+    if field[items] is True:
+        return f"{single} values"
+    return several if _reference(field[items]) else f"{single} {_type(field[items])}"
 
 
 def _show(value: Any) -> str:

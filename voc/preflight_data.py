@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from voc.config import ArmConfig, NightforgeConfig
+from voc.config import NightforgeConfig
+from voc.config_arms import ArmConfig
 from voc.config_data import DataConfig, SourceConfig
 from voc.errors import ObjectNotFoundError, TaxonomyError
 from voc.mixture import Stratum, plan_mixture

@@ -22,4 +22,5 @@ def test_types_bounds_and_defaults_are_shown() -> None:
     assert "| `confidence` | float > 0.5, < 1 | `0.95` |" in text
     assert "| `limit` | int > 0 or null | unset |" in text
     assert "| `enforce_eager` | true or false | `false` |" in text
+    assert "| `data_mixing` | mapping of names to values or null | unset |" in text
     assert "## `arms[].sources[]`" in text
