@@ -131,14 +131,14 @@ def config_tree(root, **changes):
 class FakeRun:
     """A run to read, with handles to change one thing and see it noticed."""
 
-    def __init__(self, root: Path, **changes):
+    def __init__(self, root: Path, run_id=RUN_ID, taxonomy=None, **changes):
         self.root = root
         self.store = LocalStore(root)
-        self.layout = RunLayout(RUN_ID)
+        self.layout = RunLayout(run_id)
         self.config = check_config(config_tree(root, **changes), "test")
         self.store.write_bytes(self.layout.config, dump_config(self.config))
         self.generator = random.Random(0)
-        self.taxonomy = make_taxonomy()
+        self.taxonomy = taxonomy or make_taxonomy()
         self.training = make_records(self.taxonomy, NUM_TRAIN, "train", self.generator)
         self.test = make_records(self.taxonomy, NUM_TEST, "test", self.generator)
         self.questions = make_questions(self.generator)
@@ -149,7 +149,7 @@ class FakeRun:
 
     @property
     def run(self) -> Run:
-        return open_run(self.store.uri, RUN_ID)
+        return open_run(self.store.uri, self.layout.run_id)
 
     def commit(self, prefix, files, **manifest):
         folder = self.root / ".staging" / prefix
@@ -309,7 +309,13 @@ def _parquet(rows):
 
 
 def _describe_source(rows, refused, tokens, assistant_tokens):
-    return {"rows": rows, "refused": refused, "tokens": tokens, "assistant_tokens": assistant_tokens, "longest_tokens": 90}
+    return {
+        "rows": rows,
+        "refused": refused,
+        "tokens": tokens,
+        "assistant_tokens": assistant_tokens,
+        "longest_tokens": 90,
+    }
 
 
 def _count_classes(records):
