@@ -1,4 +1,4 @@
-"""What `python -m voc mix` and `python -m voc show` do: a night's data without the night.
+"""What `python -m voc mix`, `show` and `export` do: a night's data without the night.
 
 Everything is read, checked, compared, encoded and planned as `prepare` does it, in a temporary folder; nothing is written to the
 store. Only the folder named by `--output` stays.
@@ -21,6 +21,7 @@ from corpus.base_model import BaseModel
 from corpus.build import Corpus, build_corpus
 from corpus.card import render_card
 from corpus.data_report import build_report, list_dropped
+from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.file_places import localise
 from corpus.mix_table import format_mix
 from corpus.part_files import open_tokens
@@ -28,6 +29,7 @@ from corpus.ray_session import map_here, map_on_ray, ray_session
 from corpus.reading import read_inputs
 from corpus.show import format_sample
 from voc.config import NightforgeConfig
+from voc.config_arms import ArmConfig
 from voc.errors import ConfigError
 from voc.store import LocalStore, open_store
 from voc.taxonomy import Taxonomy
@@ -88,9 +90,7 @@ def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     Raises:
         ConfigError: If there is no such arm or row.
     """
-    name = arguments.arm or (config.arms[0].name if config.arms else "")
-    if name not in [arm.name for arm in config.arms]:
-        raise ConfigError(f"there is no arm {name!r}", expected=", ".join(arm.name for arm in config.arms) or "an arm")
+    name = _choose_arm(arguments.arm, config).name
     with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == name)
         if not 0 <= arguments.row < len(plan.positions):
@@ -110,6 +110,35 @@ def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         head = f"sample {arguments.row} of {name} (step {step + 1}): row {int(numbers[0]) + 1} of {share.stratum}"
         ids, learned = np.array(row["input_ids"], dtype=np.int32), np.array(row["learned"], dtype=bool)
         print(format_sample(head, ids, learned, night.base.tokenizer))
+
+
+def run_export(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+    """Write an arm's rows and shares as the closed service takes them.
+
+    Rows come first and stay: what keeps the shares from being written need not keep the rows.
+
+    Raises:
+        ConfigError: If there is no such arm, or its shares cannot be said in the service's words.
+    """
+    arm, output = _choose_arm(arguments.arm, config), arguments.output
+    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+        plan = next(plan for plan in night.plans if plan.name == arm.name)
+        usable = night.corpus.usable
+        files = export_rows(plan, usable, config.prompt.variant, night.taxonomy, output)
+        print(describe_export(files), flush=True)
+        block = make_block(arm, plan, usable, arguments.dataset_catalog)
+    (output / BLOCK_FILE).write_text(json.dumps({"data_mixing": block}, indent=1) + "\n", encoding="utf-8")
+    print(f"{BLOCK_FILE}: {block['sources']}")
+    print(f"written: {output}")
+
+
+def _choose_arm(name: str | None, config: NightforgeConfig) -> ArmConfig:
+    """Return the named arm, or the first."""
+    for arm in config.arms:
+        if name in (None, arm.name):
+            return arm
+    known = ", ".join(arm.name for arm in config.arms)
+    raise ConfigError(f"there is no arm {name!r}" if name else "there is no arm", expected=known or "an arm")
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Commands: `import acos` (a public corpus under the contract), `put-model` (a model folder into the store), `check-config`,
 `describe-config` (the reference of all keys), `preflight` (all checks of a night; creates the run), `mix` (what a night would
-draw, as a table and a data card) and `show` (one sample of it as the model sees it).
+draw, as a table and a data card), `show` (one sample of it as the model sees it) and `export` (an arm's data for the closed
+service).
 A named error is one message on stderr and exit code 2.
 """
 
@@ -66,7 +67,14 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("--row", type=int, default=0, help="position in the arm's training order, from 0")
     show.add_argument("--arm", help="name of the arm; the first if it is not given")
     show.set_defaults(run=_show)
-    for command in (mix, show):
+    export = commands.add_parser("export", help="write an arm's rows and shares as the closed service takes them")
+    export.add_argument(
+        "--output", required=True, type=Path, help="folder for the Converse JSONL files and data_mixing.json"
+    )
+    export.add_argument("--arm", help="name of the arm; the first if it is not given")
+    export.add_argument("--dataset-catalog", help="the service's catalogue of general data, if not its usual one")
+    export.set_defaults(run=_export)
+    for command in (mix, show, export):
         _add_config_arguments(command)
         command.add_argument("--without-ray", action="store_true", help="read and encode in this process")
     return parser
@@ -133,7 +141,7 @@ def _preflight(arguments: argparse.Namespace) -> None:
 
 
 def _mix(arguments: argparse.Namespace) -> None:
-    from corpus.command import run_mix  # pyarrow and a tokenizer, for these two commands only
+    from corpus.command import run_mix  # pyarrow and a tokenizer, for these commands only
 
     run_mix(arguments, _load(arguments))
 
@@ -142,6 +150,12 @@ def _show(arguments: argparse.Namespace) -> None:
     from corpus.command import run_show
 
     run_show(arguments, _load(arguments))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from corpus.command import run_export
+
+    run_export(arguments, _load(arguments))
 
 
 if __name__ == "__main__":
