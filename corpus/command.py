@@ -35,6 +35,7 @@ from voc.store import LocalStore, open_store
 from voc.taxonomy import Taxonomy
 
 _PREFIX = "data"
+QUARANTINE = "quarantine.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,38 +47,53 @@ class Rehearsal:
         base: The model that encodes.
         corpus: What was read.
         plans: What each arm draws.
-        folder: Where the parts and the quarantine are, while it lasts.
     """
 
     taxonomy: Taxonomy
     base: BaseModel
     corpus: Corpus
     plans: tuple[ArmPlan, ...]
-    folder: Path
 
 
 @contextmanager
-def rehearse(config: NightforgeConfig, *, with_ray: bool) -> Iterator[Rehearsal]:
-    """Read and plan everything that a night would, in a folder that is removed afterwards."""
+def rehearse(config: NightforgeConfig, *, with_ray: bool, output: Path | None = None) -> Iterator[Rehearsal]:
+    """Read and plan everything that a night would, in a folder that is removed afterwards.
+
+    Args:
+        config: The night's configuration.
+        with_ray: Whether the parts are made by Ray's workers.
+        output: Gets `quarantine.jsonl`, and gets it also if the data is refused: its reader wants to know which rows.
+    """
     with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name:
         store = LocalStore(Path(name))
         map_parts = map_on_ray if with_ray else map_here
         reading = read_inputs(config, open_store(config.store.uri), map_parts)
-        corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
+        try:
+            corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
+        finally:
+            _keep_quarantine(store, output)
         plans = tuple(plan_arm(arm, config.training, corpus.usable, config.seed) for arm in config.arms)
-        yield Rehearsal(reading.taxonomy, reading.base, corpus, plans, Path(name) / _PREFIX)
+        yield Rehearsal(reading.taxonomy, reading.base, corpus, plans)
+
+
+def _keep_quarantine(store: LocalStore, output: Path | None) -> None:
+    key = f"{_PREFIX}/{QUARANTINE}"
+    if output is not None and store.exists(key):
+        output.mkdir(parents=True, exist_ok=True)
+        store.download_file(key, output / QUARANTINE)
 
 
 def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     """Print what a night would draw, and write the data card, the report and the refused rows."""
-    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+    output: Path = arguments.output
+    with (
+        _session(arguments.without_ray),
+        rehearse(config, with_ray=not arguments.without_ray, output=output) as night,
+    ):
         report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
-        output: Path = arguments.output
-        output.mkdir(parents=True, exist_ok=True)
         card = render_card(report, title=f"Data of {config.name}", generated_for=arguments.config)
         (output / "data_card.html").write_text(card, encoding="utf-8")
         (output / "data_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-        (output / "quarantine.jsonl").write_bytes((night.folder / "quarantine.jsonl").read_bytes())
         with (output / "dropped.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in list_dropped(night.corpus))
     print(format_mix(report))

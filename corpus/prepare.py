@@ -21,7 +21,7 @@ from corpus.data_report import build_report, list_dropped
 from corpus.file_places import store_file
 from corpus.mix_table import format_mix
 from corpus.ray_session import MapParts
-from corpus.reading import WATERMARKS, Reading, read_inputs
+from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
 from voc.champion import read_champion
 from voc.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 from voc.model_folder import digest_model
@@ -42,7 +42,7 @@ def prepare(run: Run, map_parts: MapParts) -> None:
         MixtureError: If an arm's mixture cannot be drawn.
     """
     config, layout = run.config, run.layout
-    reading = read_inputs(config, run.store, map_parts)
+    reading = read_inputs(config, run.store, map_parts, data_prefix=layout.data)
     if is_finished(run.store, layout.data, reading.inputs):
         print(f"the data of {layout.run_id} is prepared already, from the same inputs", flush=True)
         return
@@ -95,6 +95,7 @@ def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any
     facts = {
         "rows": {source.name: source.num_rows for source in corpus.all_sources},
         WATERMARKS: reading.new_watermarks,
+        READ_AFTER: dict(reading.watermarks),
     }
     manifest = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), reading.inputs, facts)
     write_manifest(store, prefix, manifest)

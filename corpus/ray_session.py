@@ -45,7 +45,6 @@ def map_on_ray(
         VocError: The first named failure of a task, as it was raised there.
     """
     import ray.data
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     if not arguments:
         return
@@ -53,19 +52,19 @@ def map_on_ray(
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that bars are off, as asked
     shared = ray.put(list(arguments))
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it tells every worker that results are objects
         try:
             return {"result": [function(ray.get(shared)[row["item"]])], "error": None}
         except VocError as error:
             return {"result": None, "error": [error]}
 
-    place: dict[str, Any] = {"num_cpus": 1}
-    if only_here:
-        node = ray.get_runtime_context().get_node_id()
-        place["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
-    rows = ray.data.from_items(list(range(len(arguments))), override_num_blocks=len(arguments)).map(call, **place)
+    node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()} if only_here else None
+    items = ray.data.from_items(list(range(len(arguments))), override_num_blocks=len(arguments))
+    rows = items.map(call, num_cpus=1, label_selector=node)
     for row in rows.iter_rows():
         if row["error"] is not None:
             raise row["error"][0]
@@ -87,7 +86,13 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(runtime_env={"env_vars": list_worker_variables()}, include_dashboard=False, logging_level=logging.WARNING)
+    variables = list_worker_variables()
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
+    else:
+        # Processes that are started here inherit them; a runtime environment would cost each worker a start of its own.
+        os.environ.update(variables)
+        ray.init(include_dashboard=False, logging_level=logging.WARNING)
     try:
         yield
     finally:
@@ -98,7 +103,6 @@ def set_ray_variables() -> None:
     """Set what Ray reads when it is imported and hands on to its workers."""
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     if "RAY_ADDRESS" not in os.environ and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         # Else the cluster that is started here leaves a token file in the home folder.
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -10,6 +10,7 @@ from typing import Any
 from corpus.base_model import BaseModel, open_base
 from corpus.ingest import TEST
 from corpus.ray_session import MapParts
+from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.splits import SplitList, digest_files, list_splits
 from voc.champion import read_champion
 from voc.config import NightforgeConfig
@@ -22,7 +23,8 @@ from voc.taxonomy import Taxonomy, parse_taxonomy
 from voc.taxonomy_changes import TaxonomyChanges, parse_changes
 
 PREPARATION_VERSION = 2
-WATERMARKS = "watermarks"
+WATERMARKS = "watermarks"  # in a manifest's facts: up to which day the run has read each source
+READ_AFTER = "read_after"  # the same of the run before it, behind which its own reading began
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,14 @@ class Reading:
         return {name: day.isoformat() for name, day in found.items() if day is not None}
 
 
-def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts) -> Reading:
+def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, data_prefix: str = "") -> Reading:
     """List what a run reads and digest all of it.
+
+    Args:
+        config: The run's configuration.
+        store: Where the champion log and the runs are.
+        map_parts: Runs one task per file.
+        data_prefix: The run's data directory, if it has one.
 
     Raises:
         DataError: If a source has no files, or the taxonomy or its changes are broken.
@@ -68,7 +76,7 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts) -> 
         parse_changes(changes_bytes.decode(), str(data.taxonomy_changes), taxonomy) if data.taxonomy_changes else None
     )
     base = open_base(config.model.base, max_seq_len=training.max_seq_len)
-    watermarks = read_watermarks(store)
+    watermarks = read_watermarks(store, data_prefix)
     listed = [
         SourceConfig(name="placeholder", uri=data.test, format="voc").model_copy(update={"name": TEST}),
         *data.sources,
@@ -80,6 +88,7 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts) -> 
         "taxonomy_changes": digest_bytes(changes_bytes),
         "data": digest_json(data.model_dump(mode="json")),
         "files": {source.name: digest_files(splits, map_parts) for source, splits in sources},
+        "unfinished": {source.name: _list_unfinished(splits) for source, splits in sources},
         "replayed": {source.name: [s.uri for s in splits.splits if s.is_replay] for source, splits in sources},
         "prompt": hash_prompt(config.prompt.variant, taxonomy),
         "base": base.digest,
@@ -92,15 +101,23 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts) -> 
     return Reading(taxonomy, changes, base, sources, watermarks, inputs)
 
 
-def read_watermarks(store: Store) -> dict[str, str]:
+def read_watermarks(store: Store, data_prefix: str = "") -> dict[str, str]:
     """Return up to which day the last promoted run had read each source; empty before the first promotion.
 
     The champion log says which run that was, and the manifest of that run's data says what it had read: nothing else has to be
-    kept, and a night that was not promoted is read again.
+    kept, and a night that was not promoted is read again. A run that was prepared keeps to the days that it began behind: it
+    may be started again after a promotion, even its own, and still reads the same.
     """
+    own = read_manifest(store, data_prefix) if data_prefix else None
+    if own is not None and READ_AFTER in own.facts:
+        return dict(own.facts[READ_AFTER])
     champion = read_champion(store)
     manifest = None if champion is None else read_manifest(store, RunLayout(champion.run_id).data)
     return {} if manifest is None else dict(manifest.facts.get(WATERMARKS, {}))
+
+
+def _list_unfinished(splits: SplitList) -> list[tuple[str, str]]:
+    return [(uri, reason) for uri, reason in splits.skipped if reason in UNFINISHED_UPLOADS]
 
 
 def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:

@@ -190,6 +190,8 @@ def list_figures(value: Any, path: tuple[str, ...] = ()) -> list[Figure]:
     figures: list[Figure] = []
     for key, item in value.items():
         name = str(key)[:_MAX_NAME]
+        if key == "examples":  # single rows, for whoever opens the report itself
+            continue
         if isinstance(item, Mapping):
             below += list_figures(item, (*here, name))
         elif isinstance(item, list):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from voc.config_data import SourceConfig
 
 SPLIT_BYTES = 4 << 20
+BEFORE_WATERMARK = "before_watermark"
 MapFiles = Callable[[Callable[[str], str], Sequence[str]], Iterable[str]]
 _AUTO_READERS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "acos"}
 _SUFFIXES = {
@@ -87,7 +88,7 @@ def list_splits(source: SourceConfig, *, watermark: date | None, split_bytes: in
 
     Raises:
         ConfigError: If the settings of the source contradict each other.
-        DataError: If no file is left, or no path has a day although date_partitions is on.
+        DataError: If no file is left, no day is newer than the watermark, or no path has a day although date_partitions is on.
     """
     if source.reader == "datasets":
         return _list_dataset(source, split_bytes)
@@ -100,6 +101,7 @@ def list_splits(source: SourceConfig, *, watermark: date | None, split_bytes: in
         newest = _find_newest(chosen, files, watermark)
         skipped += left_out
     if not chosen:
+        _check_days(source, skipped, watermark)
         counts = ", ".join(f"{reason} {count}" for reason, count in sorted(Counter(r for _, r in skipped).items()))
         raise make_nothing_found(source.uri, counts)
     splits = [split for item in chosen for split in _cut_file(source, item, watermark, split_bytes)]
@@ -192,8 +194,19 @@ def _choose_days(
             (old if is_old and not source.replay_ratio else kept).append(item)
     if old:
         days = sorted({str(item.day) for item in old})
-        skipped.append((f"{source.uri} ({len(old)} files of {days[0]} to {days[-1]})", "before_watermark"))
+        skipped.append((f"{source.uri} ({len(old)} files of {days[0]} to {days[-1]})", BEFORE_WATERMARK))
     return kept, skipped
+
+
+def _check_days(source: SourceConfig, skipped: Sequence[tuple[str, str]], watermark: date | None) -> None:
+    """Say so if nothing is left because nothing is new: the files are there and fine."""
+    old = [place for place, reason in skipped if reason == BEFORE_WATERMARK]
+    if old:
+        raise DataError(
+            f"source {source.name} has no day after {watermark}, up to which the last promoted run read: {old[0]}",
+            expected="a file of a newer day, or a share of the older ones",
+            remedy="wait for new data, or set replay_ratio of the source above 0",
+        )
 
 
 def _find_newest(chosen: Sequence[_Chosen], files: Sequence[SourceFile], watermark: date | None) -> date | None:

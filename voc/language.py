@@ -16,7 +16,7 @@ CONTRADICTION_SCORE = 0.8
 MIN_CONTRADICTION_LETTERS = 20
 _MIN_SCORE = 0.5
 _MIN_LETTERS = 8
-_MAX_CHARS = 400
+_MAX_CHARS = 160
 
 # Codes of one language under two names, and of standards that detection cannot tell apart.
 _SAME_LANGUAGE = {
