@@ -15,7 +15,9 @@ from collections.abc import Iterator
 Span = tuple[int, int]
 
 # The possessive run after a look-behind keeps the search linear on a megabyte of letters.
-_EMAIL = re.compile(r"(?<![\w.+%'-])[\w.+%'-]++[@＠](?:[\w-]++\.)+(?:xn--[\w-]+|[^\W\d_]{2,})")
+_ADDRESS = r"[\w.+%'-]++[@＠](?:[\w-]++\.)+(?:xn--[\w-]+|[^\W\d_]{2,})"
+_EMAIL = re.compile(rf"(?<![\w.+%'-]){_ADDRESS}")
+_NEXT_EMAIL = re.compile(_ADDRESS)
 
 _GAP = r"[ \xa0\u2009\u202f.\-\u2010\u2011\u2013/()]{0,2}"
 _SPACE = r"[ \xa0\u2009\u202f]"
@@ -55,8 +57,13 @@ _MANY_DIGITS = re.compile(r"(?:\d[^\d\n]{0,4}){7}")
 
 def find_emails(text: str) -> Iterator[Span]:
     """Yield where e-mail addresses are."""
-    if "@" in text or "＠" in text:
-        yield from (found.span() for found in _EMAIL.finditer(text))
+    if "@" not in text and "＠" not in text:
+        return
+    found = _EMAIL.search(text)
+    while found is not None:
+        yield found.span()
+        # One address may follow another with nothing but a dash between them.
+        found = _NEXT_EMAIL.match(text, found.end()) or _EMAIL.search(text, found.end())
 
 
 def find_phones(text: str) -> Iterator[Span]:

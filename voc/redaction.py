@@ -1,7 +1,7 @@
 """Personal data is replaced before anything is stored; what was replaced is counted, and neither kept nor logged.
 
 `[email]`, `[phone]` and `[order number]` stand where an e-mail address, a telephone number or an order number stood. The texts of
-a row are redacted; its id is not, since a row has to be told from the next one.
+a row are redacted, its source too; its id is not, since a row has to be told from the next one.
 """
 
 from __future__ import annotations
@@ -58,25 +58,29 @@ class Redactor:
         return _replace(text, matches), Counter(match.kind for match in matches)
 
     def redact_voc(self, value: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
-        """Redact a VOC row, not checked yet: its comment, and its segments in step with it.
+        """Redact a VOC row, not checked yet: its comment, its segments in step with it, and where it came from.
 
         A segment that was a piece of the comment is a piece of the redacted comment. Where a segment's border cuts through
         something that is replaced, the placeholder belongs to the segment in which it begins; a segment without any other text
         keeps it. A segment that is not a piece of the comment is redacted by itself, for the check that refuses it.
 
         Returns:
-            A redacted copy (the row itself, if nothing is replaced) and the counts of the comment.
+            A redacted copy (the row itself, if nothing is replaced) and the counts of the comment and the source.
         """
         comment, segments = value.get("comment"), value.get("segments")
+        origin, of_origin = value.get("source"), Counter[str]()
+        if isinstance(origin, str):  # a mailbox, for example
+            origin, of_origin = self.redact(origin)
+            value = {**value, "source": origin} if of_origin else value
         matches = self._find(comment) if isinstance(comment, str) else []
         if not matches and not self._has_stray_data(comment, segments):
-            return value, Counter()
+            return value, of_origin
         redacted = dict(value)
         if isinstance(comment, str):
             redacted["comment"] = _replace(comment, matches)
         if isinstance(segments, list):
             redacted["segments"] = self._redact_segments(segments, comment, matches)
-        return redacted, Counter(match.kind for match in matches)
+        return redacted, of_origin + Counter(match.kind for match in matches)
 
     def redact_general(self, value: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
         """Redact a general row, not checked yet: the texts under `messages`, `prompt` and `completion`, roles excepted."""

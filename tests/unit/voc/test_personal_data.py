@@ -133,3 +133,12 @@ HOSTILE = [
 def test_hostile_text_is_no_trap(text: str) -> None:
     assert not list(find_emails(text))
     assert all(start < end for start, end in find_phones(text))
+
+
+@pytest.mark.parametrize("joint", ["-", "_", "+", "/", ",", "--"])
+def test_an_address_right_behind_another_is_found(joint: str) -> None:
+    text = joint.join(["ann@x.org", "bob@y.org", "cleo@z.org"])
+    spans = list(find_emails(text))
+    assert len(spans) == 3
+    rest = "".join(letter for place, letter in enumerate(text) if not any(a <= place < b for a, b in spans))
+    assert "@" not in rest
