@@ -55,8 +55,7 @@ def build(rows: Path, base_folder: Path, output: Path, seq_len: int, map_parts: 
     figures = {name: rows.figures for name, rows in usable.items()}
     plan = plan_draw(figures, weights, unit="samples", num_samples=num_rows, seed=0)
     packing = plan_packing(read_lengths(plan, usable), seq_len)
-    num_steps = -(-packing.num_rows // ROWS_PER_STEP)
-    arm = lay_out_rows("all", plan, packing, ROWS_PER_STEP, num_steps)
+    arm = lay_out_rows("all", plan, packing, -(-packing.num_rows // ROWS_PER_STEP))
     write_arm(arm, usable, store, "samples", inputs={}, map_parts=map_parts)
     refused: dict[str, int] = {}
     for source in read:

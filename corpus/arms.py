@@ -70,16 +70,27 @@ def plan_arm(arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, Usab
         sizes = np.full(training.max_steps, training.global_batch_size, dtype=np.int64)
         return ArmPlan(arm.name, draw(num_samples), sizes, np.arange(num_samples), np.full(num_samples, -1, np.int32))
     plan, packing = _fill_rows(arm, training, usable, draw)
-    return lay_out_rows(arm.name, plan, packing, training.global_batch_size, training.max_steps)
+    return lay_out_rows(arm.name, plan, packing, training.max_steps)
 
 
-def lay_out_rows(name: str, plan: MixturePlan, packing: PackingPlan, rows_per_step: int, num_steps: int) -> ArmPlan:
-    """Deal packed rows to steps, in order; the last steps may have fewer."""
-    step_of = packing.row_of // rows_per_step
-    positions = np.lexsort((packing.row_of, step_of))
-    sizes = np.bincount(step_of, minlength=num_steps)
-    packed_rows = (packing.row_of % rows_per_step)[positions].astype(np.int32)
-    return ArmPlan(name, plan, sizes, positions, packed_rows, packing)
+def lay_out_rows(name: str, plan: MixturePlan, packing: PackingPlan, num_steps: int) -> ArmPlan:
+    """Deal packed rows to steps, in order and evenly: no step has more than one row more than another.
+
+    Raises:
+        MixtureError: If there are fewer rows than steps.
+    """
+    if packing.num_rows < num_steps:
+        raise MixtureError(
+            f"arm {name!r}: the samples fill {packing.num_rows} rows of {packing.row_len} tokens",
+            expected=f"at least one row for each of {num_steps} steps",
+            remedy="lower training.max_seq_len or training.max_steps, or raise training.global_batch_size",
+        )
+    step_of_row = np.arange(packing.num_rows) * num_steps // packing.num_rows
+    first_rows = np.searchsorted(step_of_row, np.arange(num_steps))
+    steps = step_of_row[packing.row_of]
+    positions = np.lexsort((packing.row_of, steps))
+    packed_rows = (packing.row_of - first_rows[steps])[positions].astype(np.int32)
+    return ArmPlan(name, plan, np.bincount(steps, minlength=num_steps), positions, packed_rows, packing)
 
 
 def _fill_rows(

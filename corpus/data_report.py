@@ -61,7 +61,7 @@ def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
         "repaired_labels": notes[REPAIRED_LABELS],
         "carried_over": carried,
         "redacted": dict(sorted(source.count("redacted").items())),
-        "dropped": dict(corpus.duplicates.dropped_reasons.get(source.name, {})),
+        "dropped": {name: n for name, n in corpus.duplicates.dropped_reasons.get(source.name, {}).items() if n},
         "skipped_files": [list(entry) for entry in source.skipped],
         "watermark": source.watermark,
         "replayed_rows": source.num_replayed,
