@@ -12,6 +12,7 @@ import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +70,16 @@ def open_base(uri: str, *, max_seq_len: int, digest: str | None = None) -> BaseM
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model folder, from its `tokenizer.json`.
+    """Return the tokenizer of a model folder, from its `tokenizer.json`; the last one is kept, until its files change.
 
     Raises:
         ModelError: If it cannot be read.
     """
+    return _load_tokenizer(folder, tuple((path.name, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())))
+
+
+@lru_cache(maxsize=1)
+def _load_tokenizer(folder: Path, _stamps: tuple[tuple[str, int], ...]) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     try:

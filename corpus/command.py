@@ -25,7 +25,7 @@ from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.file_places import localise
 from corpus.mix_table import format_mix
 from corpus.part_files import open_tokens
-from corpus.ray_session import map_here, map_on_ray, ray_session
+from corpus.ray_session import TaskRunner, map_here
 from corpus.reading import read_inputs
 from corpus.show import format_sample
 from voc.config import NightforgeConfig
@@ -61,12 +61,12 @@ def rehearse(config: NightforgeConfig, *, with_ray: bool, output: Path | None = 
 
     Args:
         config: The night's configuration.
-        with_ray: Whether the parts are made by Ray's workers.
+        with_ray: Whether Ray's workers make the parts, where there are many.
         output: Gets `quarantine.jsonl`, and gets it also if the data is refused: its reader wants to know which rows.
     """
-    with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name:
+    with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name, TaskRunner() as runner:
         store = LocalStore(Path(name))
-        map_parts = map_on_ray if with_ray else map_here
+        map_parts = runner if with_ray else map_here
         reading = read_inputs(config, open_store(config.store.uri), map_parts)
         try:
             corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
@@ -86,10 +86,7 @@ def _keep_quarantine(store: LocalStore, output: Path | None) -> None:
 def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     """Print what a night would draw, and write the data card, the report and the refused rows."""
     output: Path = arguments.output
-    with (
-        _session(arguments.without_ray),
-        rehearse(config, with_ray=not arguments.without_ray, output=output) as night,
-    ):
+    with rehearse(config, with_ray=not arguments.without_ray, output=output) as night:
         report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
         card = render_card(report, title=f"Data of {config.name}", generated_for=arguments.config)
         (output / "data_card.html").write_text(card, encoding="utf-8")
@@ -107,7 +104,7 @@ def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         ConfigError: If there is no such arm or row.
     """
     name = _choose_arm(arguments.arm, config).name
-    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+    with rehearse(config, with_ray=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == name)
         if not 0 <= arguments.row < len(plan.positions):
             raise ConfigError(
@@ -137,7 +134,7 @@ def run_export(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         ConfigError: If there is no such arm, or its shares cannot be said in the service's words.
     """
     arm, output = _choose_arm(arguments.arm, config), arguments.output
-    with _session(arguments.without_ray), rehearse(config, with_ray=not arguments.without_ray) as night:
+    with rehearse(config, with_ray=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == arm.name)
         usable = night.corpus.usable
         files = export_rows(plan, usable, config.prompt.variant, night.taxonomy, output)
@@ -155,12 +152,3 @@ def _choose_arm(name: str | None, config: NightforgeConfig) -> ArmConfig:
             return arm
     known = ", ".join(arm.name for arm in config.arms)
     raise ConfigError(f"there is no arm {name!r}" if name else "there is no arm", expected=known or "an arm")
-
-
-@contextmanager
-def _session(without_ray: bool) -> Iterator[None]:
-    if without_ray:
-        yield
-    else:
-        with ray_session():
-            yield

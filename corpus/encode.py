@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jinja2 import TemplateError
 
 from corpus.base_model import BaseModel
 from corpus.pieces import PieceTokenizer
-from voc.prompts import PromptVariant, render_answer, render_messages
+from voc.prompts import COMMENT_PREFIX, PromptVariant, render_answer, render_messages
 from voc.records import GeneralRecord, RowError, VocRecord
 from voc.taxonomy import Taxonomy
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100
 _MAX_SHOWN = 60
+_MARKS = ("c0mment-mark", "answ3r-mark")
+_PROBES = (
+    ("a", "[]"),
+    ('Grüße 🙂, «zwei»\nZeilen:\t100 % {sicher} & "gut"', '[{"content": "Grüße\\n", "emotion": "happy"}]'),
+    ("user assistant system /think tool_call", '[{"content": "user"}, {"content": "no_think"}]'),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,26 @@ class EncodedSample:
     def labels(self) -> np.ndarray:
         """[tokens] the tokens, with `IGNORE_INDEX` where nothing is learned."""
         return np.where(self.learned, self.input_ids, IGNORE_INDEX)
+
+
+class Frame(NamedTuple):
+    """What a chat template puts around a comment and its answer, the same for all of them.
+
+    Attributes:
+        head: Before the comment.
+        tail: Between the comment and what is learned.
+        before: Learned text before the answer: usually nothing.
+        after: Learned text after it: the end of the turn.
+    """
+
+    head: str
+    tail: str
+    before: str
+    after: str
+
+    def apply(self, comment: str, answer: str) -> list[tuple[str, bool]]:
+        """Return the pieces (text, is learned) of a comment with its answer."""
+        return [(f"{self.head}{comment}{self.tail}", False), (f"{self.before}{answer}{self.after}", True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +104,12 @@ class SampleEncoder:
         self.max_seq_len = max_seq_len
         self.variant = variant
         self._system = render_messages("", variant, taxonomy)[:-1]
-        self._taxonomy = taxonomy
         added = base.tokenizer.added_tokens_decoder.values()
         self._special_tokens = tuple(token.content for token in added if token.special)
+        self._special_starts = tuple({token[0] for token in self._special_tokens})
         self._normalise = _get_normaliser(base.tokenizer)
         self._preamble = self._find_preamble()
+        self._frame = self._find_frame()
         self._pieces = PieceTokenizer(base.tokenizer, recurring=self._find_recurring())
 
     def encode(self, records: Sequence[VocRecord | GeneralRecord]) -> list[EncodedSample | RowError]:
@@ -129,8 +156,7 @@ class SampleEncoder:
             RowError: `special_token_in_text` or `chat_template`.
         """
         if isinstance(record, VocRecord):
-            prompt = render_messages(record.comment, self.variant, self._taxonomy)
-            return self.render_chat([*prompt, {"role": "assistant", "content": render_answer(record.segments)}])
+            return self._render_voc(record.comment, render_answer(record.segments))
         if record.messages:
             return self.render_chat(record.messages)
         self._refuse_special_tokens([record.prompt, record.completion])
@@ -142,6 +168,29 @@ class SampleEncoder:
         self._refuse_special_tokens([message["content"] for message in messages])
         answers = [message["content"] for message in messages if message["role"] == "assistant"]
         return RenderedSample(self._split_turns(messages), [self._list_accepted(answer) for answer in answers])
+
+    def _render_voc(self, comment: str, answer: str) -> RenderedSample:
+        # Templates branch on markup (thinking blocks, tool answers) and outer white space only; such a comment goes through.
+        if self._frame is not None and "<" not in comment and "<" not in answer and comment == comment.strip():
+            self._refuse_special_tokens([comment, answer])
+            return RenderedSample(self._frame.apply(comment, answer), [self._list_accepted(answer)])
+        return self.render_chat(self._make_chat(comment, answer))
+
+    def _make_chat(self, comment: str, answer: str) -> list[Mapping[str, str]]:
+        user = {"role": "user", "content": f"{COMMENT_PREFIX}{comment}"}
+        return [*self._system, user, {"role": "assistant", "content": answer}]
+
+    def _find_frame(self) -> Frame | None:
+        """Find what the template puts around comments, by marks in their places; None if it treats some of them differently."""
+        try:
+            (prompt, _), (learned, _) = self._split_turns(self._make_chat(*_MARKS))
+            head, tail = prompt.split(_MARKS[0])
+            before, after = learned.split(_MARKS[1])
+            frame = Frame(head, tail, before, after)
+            fits = all(self._split_turns(self._make_chat(*probe)) == frame.apply(*probe) for probe in _PROBES)
+        except (RowError, ValueError):  # the template refuses the chat, or a mark is not there exactly once
+            return None
+        return frame if fits else None
 
     def _try_render(self, record: VocRecord | GeneralRecord) -> RenderedSample | RowError:
         try:
@@ -216,6 +265,8 @@ class SampleEncoder:
 
     def _refuse_special_tokens(self, texts: Sequence[str]) -> None:
         for text in texts:
+            if not any(start in text for start in self._special_starts):
+                continue
             found = next((token for token in self._special_tokens if token in text), None)
             if found is not None:
                 raise RowError("special_token_in_text", f"the text holds the control token {found!r}")

@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROW_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("id", "text", "labels", "category", "lang", "record")],
-)
 TOKEN_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("learned", pa.list_(pa.bool_()))])
 
 
-@dataclass(frozen=True, slots=True)
-class PartRow:
+class PartRow(NamedTuple):
     """One accepted row.
 
     Attributes:
@@ -45,6 +40,9 @@ class PartRow:
     record: str
 
 
+ROW_SCHEMA = pa.schema([(name, pa.string()) for name in PartRow._fields])
+
+
 class PartWriter:
     """Writes one part, batch by batch."""
 
@@ -54,8 +52,8 @@ class PartWriter:
 
     def write(self, rows: Sequence[PartRow], samples: Sequence[Any]) -> None:
         """Append some rows with their samples (`corpus.encode.EncodedSample`), equally many if the part has tokens."""
-        columns = [[getattr(row, name) for row in rows] for name in ROW_SCHEMA.names]
-        self._rows.write_batch(pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=ROW_SCHEMA))
+        columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+        self._rows.write_batch(pa.record_batch(columns, schema=ROW_SCHEMA))
         if self._tokens is not None:
             self._tokens.write_batch(make_token_batch(samples))
 

@@ -13,15 +13,15 @@ from voc.run import add_run_arguments, open_run
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare the run's data."""
     from corpus.prepare import prepare
-    from corpus.ray_session import map_here, map_on_ray, ray_session
+    from corpus.ray_session import TaskRunner, map_here
 
     run = open_run(arguments.store_uri, arguments.run_id)
     with run.timed("prepare"):
         if arguments.without_ray:
             prepare(run, map_here)
         else:
-            with ray_session():
-                prepare(run, map_on_ray)
+            with TaskRunner() as runner:
+                prepare(run, runner)
 
 
 def run_training(arguments: argparse.Namespace) -> None:
@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="check and encode the data, plan the mixtures")
     prepare.set_defaults(run=run_prepare)
-    prepare.add_argument("--without-ray", action="store_true", help="read and encode in this process")
+    prepare.add_argument("--without-ray", action="store_true", help="read and encode in this process, however much it is")
     train = commands.add_parser("run", help="train one arm and export its model")
     train.set_defaults(run=run_training)
     train.add_argument(

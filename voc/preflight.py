@@ -81,11 +81,11 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
     """Run every check and return what each one saw; no check stops another."""
     todo = Checklist()
     store = todo.attempt("store.uri", checks.check_store, config.store.uri)
-    taxonomy = todo.attempt("data.taxonomy", data_checks.check_taxonomy, config.data.taxonomy)
-    test = todo.attempt("data.test", data_checks.check_test, config.data, taxonomy)
+    reader = todo.attempt("data.taxonomy", data_checks.check_taxonomy, config.data)
+    test = todo.attempt("data.test", data_checks.check_test, config.data, reader)
     sources = {
         source.name: todo.attempt(
-            f"data.sources.{source.name}", data_checks.check_source, source, config.data, taxonomy, test or frozenset()
+            f"data.sources.{source.name}", data_checks.check_source, source, config.data, reader, test or frozenset()
         )
         for source in config.data.sources
     }

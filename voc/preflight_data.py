@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,46 +17,75 @@ from voc.config_arms import ArmConfig
 from voc.config_data import DataConfig, SourceConfig
 from voc.errors import ObjectNotFoundError, TaxonomyError
 from voc.mixture import Stratum, plan_mixture
+from voc.record_checks import RowChecks
 from voc.records import Accepted, VocRecord, check_quarantine, read_general_rows, read_voc_rows
+from voc.redaction import Redactor
 from voc.store import open_uri, read_uri
 from voc.taxonomy import Taxonomy, parse_taxonomy
+from voc.taxonomy_changes import TaxonomyChanges, parse_changes
 
 MAX_READ_BYTES = 8 << 20
 
 T = TypeVar("T")
 
 
-def check_taxonomy(uri: str) -> tuple[Taxonomy, str]:
-    """Read the taxonomy.
+@dataclass(frozen=True)
+class RowReader:
+    """Reads customer records as `prepare` will, but for the language of a comment: its model is not in every environment.
+
+    Attributes:
+        data: The data section.
+        taxonomy: The labels.
+        changes: How labels of older taxonomies are carried over, or None.
+    """
+
+    data: DataConfig
+    taxonomy: Taxonomy
+    changes: TaxonomyChanges | None
+
+    def read(self, raw: bytes) -> Accepted[VocRecord]:
+        """Read JSONL; what is said about refused rows holds no personal data that the configuration redacts."""
+        checks = RowChecks(self.data.label_matching, self.data.overlapping_segments)
+        return redact_refusals(read_voc_rows(raw, self.taxonomy, checks=checks, changes=self.changes), self.data)
+
+
+def redact_refusals(accepted: Accepted[T], data: DataConfig) -> Accepted[T]:
+    """Return the same with what is said about refused rows redacted."""
+    redactor = Redactor(data.redaction.kinds, data.redaction.order_number_pattern)
+    refused = tuple(replace(row, detail=redactor.redact(row.detail)[0]) for row in accepted.rejections)
+    return Accepted(accepted.rows, refused)
+
+
+def check_taxonomy(data: DataConfig) -> tuple[RowReader, str]:
+    """Read the taxonomy and its changes.
 
     Raises:
-        TaxonomyError: If it is broken.
-        ObjectNotFoundError: If it is not there.
+        TaxonomyError: If one is broken.
+        ObjectNotFoundError: If one is not there.
     """
-    try:
-        text = read_uri(uri).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TaxonomyError(f"{uri} is not UTF-8: {error.reason} at byte {error.start}") from error
-    taxonomy = parse_taxonomy(text, uri)
-    return taxonomy, f"{uri}: {len(taxonomy.leaves)} leaves"
+    taxonomy = parse_taxonomy(_read_text(data.taxonomy), data.taxonomy)
+    changes = None
+    if data.taxonomy_changes is not None:
+        changes = parse_changes(_read_text(data.taxonomy_changes), data.taxonomy_changes, taxonomy)
+    return RowReader(data, taxonomy, changes), f"{data.taxonomy}: {len(taxonomy.leaves)} leaves"
 
 
-def check_test(data: DataConfig, taxonomy: Taxonomy | None) -> tuple[frozenset[str], str]:
+def check_test(data: DataConfig, reader: RowReader | None) -> tuple[frozenset[str], str]:
     """Read the whole test set and return its comments.
 
     Raises:
         DataError: If it is empty, or more of it is refused than allowed.
     """
     raw = read_uri(data.test)
-    if taxonomy is None:
+    if reader is None:
         return frozenset(), _without_taxonomy(data.test)
-    accepted = read_voc_rows(raw, taxonomy)
+    accepted = reader.read(raw)
     check_quarantine(accepted, data.test, data.max_quarantine_ratio)
     return _comments(accepted), _describe_rows(data.test, accepted)
 
 
 def check_source(
-    source: SourceConfig, data: DataConfig, taxonomy: Taxonomy | None, test_comments: frozenset[str]
+    source: SourceConfig, data: DataConfig, reader: RowReader | None, test_comments: frozenset[str]
 ) -> tuple[dict[Stratum, int] | None, str]:
     """Look at a training source; if it was read as a whole, return how many rows are usable, per category if it has any.
 
@@ -66,18 +96,25 @@ def check_source(
         return None, _describe_files(source)
     raw, is_whole = _read_head(source.uri)
     if source.format == "general":
-        general = read_general_rows(raw)
+        general = redact_refusals(read_general_rows(raw), data)
         check_quarantine(general, source.uri, data.max_quarantine_ratio)
         counts = Counter(Stratum(source.name, row.category) for row in general.rows)
         return (dict(counts) if is_whole else None), _describe_rows(source.uri, general, is_whole=is_whole)
-    if taxonomy is None:
+    if reader is None:
         return None, _without_taxonomy(source.uri)
-    accepted = read_voc_rows(raw, taxonomy)
+    accepted = reader.read(raw)
     check_quarantine(accepted, source.uri, data.max_quarantine_ratio)
     shared = len(_comments(accepted) & test_comments)
     also = f", {shared} comments are also in the test set" if shared else ""
     counts = Counter({Stratum(source.name): len(accepted.rows)})
     return (dict(counts) if is_whole else None), _describe_rows(source.uri, accepted, is_whole=is_whole) + also
+
+
+def _read_text(uri: str) -> str:
+    try:
+        return read_uri(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TaxonomyError(f"{uri} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[Stratum, int]) -> tuple[None, str]:
@@ -88,9 +125,9 @@ def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[Stratu
     """
     num_samples = config.training.max_steps * config.training.global_batch_size
     plan = plan_mixture(num_rows, arm.sources, num_samples=num_samples, seed=config.seed)
-    if arm.unit != "samples":
+    if arm.unit != "samples" or config.training.batch_unit == "rows":
         shares = ", ".join(f"{s.stratum} {s.weight:.1%}" for s in plan.shares)
-        return None, f"{num_samples} samples, shared by {arm.unit.replace('_', ' ')}: {shares}"
+        return None, f"{num_samples} {config.training.batch_unit}, shared by {arm.unit.replace('_', ' ')}: {shares}"
     shares = ", ".join(f"{s.stratum} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
     return None, f"{num_samples} samples: {shares}"
 

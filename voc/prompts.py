@@ -16,6 +16,7 @@ from voc.taxonomy import Taxonomy
 PROMPT_VERSION = 1
 PromptVariant = Literal["internalized", "taxonomy"]
 Message = dict[str, str]
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 COMMENT_PREFIX = "Comment: "
 _TASK = (
@@ -51,7 +52,7 @@ def render_system(variant: PromptVariant, taxonomy: Taxonomy) -> str:
 
 def render_answer(segments: Sequence[Segment]) -> str:
     """Return the answer that the model is taught: a JSON list on one line."""
-    return json.dumps([segment.to_json() for segment in segments], ensure_ascii=False)
+    return _ENCODER.encode([segment.to_json() for segment in segments])
 
 
 def hash_prompt(variant: PromptVariant, taxonomy: Taxonomy) -> str:

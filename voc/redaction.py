@@ -67,6 +67,8 @@ class Redactor:
         Returns:
             A redacted copy (the row itself, if nothing is replaced) and the counts of the comment and the source.
         """
+        if not self.kinds:
+            return value, Counter()
         comment, segments = value.get("comment"), value.get("segments")
         origin, of_origin = value.get("source"), Counter[str]()
         if isinstance(origin, str):  # a mailbox, for example

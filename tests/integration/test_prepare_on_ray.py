@@ -1,30 +1,47 @@
-"""Prepare on Ray Data: the same files as in one process, whichever worker made which part."""
+"""Prepare on Ray Data: the same files as in one process, whichever worker made which part; and when Ray is started at all."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.ray_session import TaskRunner, map_here
 from tests.conftest import REPOSITORY
+from voc.errors import DataError
 from voc.manifest import read_manifest, verify_directory
 
 pytestmark = pytest.mark.integration
 
 
+PREPARE_ON_RAY = """
+import sys
+from corpus.prepare import prepare
+from corpus.ray_session import TaskRunner
+from voc.run import open_run
+
+if __name__ == "__main__":
+    with TaskRunner(max_tasks_here=0) as runner:
+        prepare(open_run(*sys.argv[1:]), runner)
+"""
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.timeout(300)
-def test_workers_write_what_one_process_writes(make_run: Callable[..., Any]) -> None:
+def test_workers_write_what_one_process_writes(make_run: Callable[..., Any], tmp_path: Path) -> None:
     here, there = make_run("here"), make_run("there")
     prepare(here, map_here)
-    command = ["prepare", "--store-uri", there.store.uri, "--run-id", there.layout.run_id]
-    done = subprocess.run(
-        [sys.executable, "-m", "training", *command], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    script = tmp_path / "on_ray.py"
+    script.write_text(PREPARE_ON_RAY)
+    done = run_python(str(script), there.store.uri, there.layout.run_id)
     assert done.returncode == 0, done.stderr
     assert "data prepared" in done.stdout
     for prefix in (here.layout.samples("mixed"), here.layout.samples("customer")):
@@ -36,15 +53,19 @@ def test_workers_write_what_one_process_writes(make_run: Callable[..., Any]) -> 
     assert {name: made[name] for name in same} == {name: names[name] for name in same}
 
 
+def fail(_: int) -> None:
+    raise DataError("no", expected="yes", remedy="none")
+
+
 @pytest.mark.timeout(300)
-def test_a_named_error_of_a_worker_reaches_the_user(make_run: Callable[..., Any], tmp_path: Any) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "general.jsonl").write_text("\n")
-    run = make_run()
-    command = ["prepare", "--store-uri", run.store.uri, "--run-id", run.layout.run_id]
-    done = subprocess.run(
-        [sys.executable, "-m", "training", *command], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "general.jsonl is empty" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_named_error_of_a_worker_is_raised_as_it_was() -> None:
+    with TaskRunner(max_tasks_here=0) as runner, pytest.raises(DataError, match="Expected: yes"):
+        list(runner(fail, [1, 2]))
+
+
+def test_few_tasks_are_run_here_and_ray_is_not_started() -> None:
+    import ray
+
+    with TaskRunner() as runner:
+        assert list(runner(str, [1, 2, 3])) == ["1", "2", "3"]
+        assert not ray.is_initialized()

@@ -39,7 +39,7 @@ def test_detection_never_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     from voc import language
 
-    language._open_detector.cache_clear()
+    language._open_model.cache_clear()
     assert detect_language(LONG)[0] == "de"
 
 

@@ -101,6 +101,20 @@ def test_a_few_refused_rows_pass_within_the_limit_and_are_told(night: Night) -> 
     assert details["data.sources.customer"].endswith("9 rows, refused: schema 1")
 
 
+def test_labels_are_matched_as_forgivingly_as_prepare_will(night: Night) -> None:
+    night.write_jsonl("test.jsonl", [voc_row("a", L2="battery ")])
+    assert "label_not_in_taxonomy" in problems(night)
+    night.tree["data"]["label_matching"] = "forgiving"
+    assert preflight(night)
+
+
+def test_what_is_said_about_refused_rows_holds_no_personal_data(night: Night) -> None:
+    night.write_jsonl("test.jsonl", [voc_row("jane.doe@example.org") | {"segments": 3, "comment": ""}])
+    assert "jane.doe@example.org" in problems(night)
+    night.tree["data"]["redaction"] = {"kinds": ["email"]}
+    assert "jane.doe@example.org" not in problems(night)
+
+
 def test_comments_of_the_test_set_that_are_trained_on_are_counted(night: Night) -> None:
     rows = [json.loads(line) for line in night.path("test.jsonl").read_text().splitlines()]
     night.write_jsonl("customer.jsonl", [{**row, "id": f"c{i}"} for i, row in enumerate(rows[:2])])
