@@ -19,8 +19,8 @@ from corpus.arms import lay_out_rows, read_lengths, write_arm
 from corpus.base_model import open_base
 from corpus.build import ingest_all
 from corpus.draw import plan_draw
-from corpus.ingest import IngestSettings
 from corpus.packing import plan_packing
+from corpus.part_tasks import IngestSettings
 from corpus.ray_session import MapParts, TaskRunner
 from corpus.reading import Reading
 from corpus.sources import choose_usable
@@ -79,11 +79,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     started = psutil.Process().create_time()
     start = time.time()
-    with TaskRunner() as runner:
+    with TaskRunner(0) if arguments.on_ray else TaskRunner() as runner:
         figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, runner)
         wall_s = time.time() - started
     stages_s = {"start": round(start - started, 2), "work": round(wall_s - start + started, 2)}

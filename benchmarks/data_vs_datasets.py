@@ -79,9 +79,9 @@ def run_peer(rows_folder: Path, base_folder: Path, output_folder: Path, *, peer_
     return _run_side("data_peer", rows_folder, base_folder, output_folder, extra, count=count_peer_tokens)
 
 
-def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path) -> Figures:
-    """Run our pipeline once."""
-    return _run_side("data_ours", rows_folder, base_folder, output_folder, {})
+def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path, *, on_ray: bool = False) -> Figures:
+    """Run our pipeline once; with `on_ray` on Ray, however few the parts."""
+    return _run_side("data_ours", rows_folder, base_folder, output_folder, {}, options=["--on-ray"] if on_ray else [])
 
 
 def count_peer_tokens(output_folder: Path) -> Figures:
@@ -108,6 +108,7 @@ def _run_side(
     extra: Mapping[str, str],
     *,
     count: Callable[[Path], Figures] | None = None,
+    options: Sequence[str] = (),
 ) -> Figures:
     """Run one side and return what it printed, with wall time and memory as seen from outside, and what `count` finds.
 
@@ -117,8 +118,8 @@ def _run_side(
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     stdout, stderr = output.with_suffix(".out"), output.with_suffix(".err")
-    options = ["--rows", rows, "--base", base, "--output", output, "--seq-len", SEQ_LEN, "--workers", CORES]
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, options)]
+    settings = ["--rows", rows, "--base", base, "--output", output, "--seq-len", SEQ_LEN, "--workers", CORES]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, settings), *options]
     run = run_measured(command, env={**_environment(), **extra}, stdout=stdout, stderr=stderr)
     lines = stdout.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     if run.returncode != 0 or not lines or not lines[-1].startswith("{"):
@@ -141,7 +142,7 @@ def _run_side(
 
 
 def measure(
-    sizes: Sequence[int], peer_sizes: Sequence[int], sides: Sequence[str], repeats: int, scratch: Path
+    sizes: Sequence[int], peer_sizes: Sequence[int], sides: Sequence[str], repeats: int, scratch: Path, *, on_ray: bool
 ) -> Figures:
     """Run all sizes and return `{size: {side: [figures of each repeat]}}`."""
     peer_folder = make_peer_folder()
@@ -152,7 +153,7 @@ def measure(
         if "peer" in sides and size in peer_sizes:
             runs["peer"] = lambda: run_peer(rows, base, scratch / "peer", peer_folder=peer_folder)  # noqa: B023
         if "ours" in sides:
-            runs["ours"] = lambda: run_ours(rows, base, scratch / "ours")  # noqa: B023
+            runs["ours"] = lambda: run_ours(rows, base, scratch / "ours", on_ray=on_ray)  # noqa: B023
         found[str(size)] = {name: [] for name in runs}
         for number in range(1, repeats + 1):
             for name, run in runs.items():
@@ -267,6 +268,7 @@ def main() -> None:
     parser.add_argument("--peer-sizes", type=int, nargs="*", help="sizes that the peer runs too; default: all")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--on-ray", action="store_true", help="ours on Ray, however few the parts")
     parser.add_argument(
         "--scratch", type=Path, default=Path(".nightforge/benchmarks"), help="folder for what runs write"
     )
@@ -275,7 +277,7 @@ def main() -> None:
     adopt_orphans()
     peer_sizes = arguments.sizes if arguments.peer_sizes is None else arguments.peer_sizes
     scratch = arguments.scratch.resolve()
-    found = measure(arguments.sizes, peer_sizes, arguments.sides, arguments.repeats, scratch)
+    found = measure(arguments.sizes, peer_sizes, arguments.sides, arguments.repeats, scratch, on_ray=arguments.on_ray)
     summary = {"cores": CORES, "seq_len": SEQ_LEN, **summarise(found)}
     print(format_table(summary))
     print(json.dumps({**summary, "runs": found}))

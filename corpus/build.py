@@ -14,8 +14,9 @@ from corpus.contamination import ContaminationFindings, check_contamination, fin
 from corpus.duplicates import DuplicateFindings, find_duplicates
 from corpus.evaluation_sets import read_evaluation_sets
 from corpus.file_places import StoredFile, localise
-from corpus.ingest import IngestSettings, IngestTask, PartResult, ingest_part
+from corpus.ingest import ingest_part
 from corpus.part_files import read_column
+from corpus.part_tasks import IngestSettings, IngestTask, PartResult
 from corpus.ray_session import MapParts, keep_here
 from corpus.reading import Reading
 from corpus.sources import Source, UsableRows, choose_usable

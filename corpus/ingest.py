@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -25,10 +24,9 @@ from corpus.base_model import open_base
 from corpus.encode import EncodedSample, SampleEncoder
 from corpus.file_places import StoredFile, store_file
 from corpus.part_files import PartRow, PartWriter, writing_part
+from corpus.part_tasks import IngestSettings, IngestTask, PartResult
 from corpus.readers import read_split
-from corpus.rows import InputSplit, RawRow
-from corpus.statistics import PartStatistics
-from voc.config_data import DataConfig, SourceConfig
+from corpus.rows import RawRow
 from voc.language import choose_language, detect_language
 from voc.prompts import PromptVariant
 from voc.records import (
@@ -42,105 +40,9 @@ from voc.records import (
 )
 from voc.redaction import Redactor
 from voc.taxonomy import Taxonomy
-from voc.taxonomy_changes import TaxonomyChanges
 
 BATCH_ROWS = 512
-TEST = "test"
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """What all parts of a run share.
-
-    Attributes:
-        store_uri: The store.
-        prefix: The run's data directory.
-        data: The data section of the configuration.
-        taxonomy: The labels.
-        changes: How labels of older taxonomies are carried over.
-        base_uri: The model whose tokenizer and template encode the rows.
-        base_digest: Its digest.
-        max_seq_len: Longest sample in tokens.
-        variant: Prompt variant of comments.
-        seed: Seed of the replay share.
-    """
-
-    store_uri: str
-    prefix: str
-    data: DataConfig
-    taxonomy: Taxonomy
-    changes: TaxonomyChanges | None
-    base_uri: str
-    base_digest: str
-    max_seq_len: int
-    variant: PromptVariant
-    seed: int
-
-
-@dataclass(frozen=True)
-class IngestTask:
-    """One part to make.
-
-    Attributes:
-        settings: What all parts share.
-        source: The source; the test set is one with the name `test`, whose rows are not encoded.
-        split: What is read.
-        index: Number of the part in its source.
-    """
-
-    settings: IngestSettings
-    source: SourceConfig
-    split: InputSplit
-    index: int
-
-    @property
-    def is_test(self) -> bool:
-        """Whether it is a part of the test set."""
-        return self.source.name == TEST
-
-
-@dataclass
-class PartResult:
-    """What came of one part.
-
-    Attributes:
-        source: Name of the source.
-        index: Number of the part.
-        rows: The Parquet file of accepted rows.
-        tokens: The Arrow file of their tokens; None for the test set.
-        quarantine: The refused rows as JSONL; None if there are none.
-        num_read: Rows read: accepted, refused or not replayed.
-        not_replayed: Rows of older days that the replay share left out.
-        is_replay: Whether its rows are of a day up to the watermark.
-        refused: Refused rows per reason.
-        first_refused: The first of them.
-        notes: What was noticed about accepted rows, per kind (repaired labels, overlaps).
-        redacted: Replaced personal data per kind.
-        lengths: [rows] int32 tokens.
-        assistant_lengths: [rows] int32 learned tokens.
-        categories: [rows] int32 index into `category_names`.
-        category_names: Categories in order of appearance.
-        statistics: Counts for the data report.
-    """
-
-    source: str
-    index: int
-    is_replay: bool = False
-    rows: StoredFile | None = None
-    tokens: StoredFile | None = None
-    quarantine: StoredFile | None = None
-    num_read: int = 0
-    not_replayed: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    first_refused: Rejection | None = None
-    notes: Counter[str] = field(default_factory=Counter)
-    redacted: Counter[str] = field(default_factory=Counter)
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    assistant_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    categories: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    category_names: tuple[str, ...] = ()
-    statistics: PartStatistics = field(default_factory=PartStatistics)
 
 
 def ingest_part(task: IngestTask) -> PartResult:

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from corpus.base_model import BaseModel, open_base
-from corpus.ingest import TEST
+from corpus.part_tasks import TEST
 from corpus.ray_session import MapParts
 from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.splits import SplitList, digest_files, list_splits

@@ -11,7 +11,7 @@ import numpy as np
 
 from corpus.draw import SourceRows
 from corpus.file_places import StoredFile, localise
-from corpus.ingest import TEST, PartResult
+from corpus.part_tasks import TEST, PartResult
 from corpus.parts import PartFile
 from corpus.rows import InputSplit
 from corpus.source_files import UNFINISHED_UPLOADS

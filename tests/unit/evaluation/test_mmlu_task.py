@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from voc.mmlu import load_mmlu, load_mmlu_examples
 from evaluation.mmlu_suite import name_task
 from evaluation.mmlu_task import TASK_FOLDER, load_documents, make_documents
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError
+from voc.mmlu import load_mmlu, load_mmlu_examples
 from voc.prompts import render_mmlu_generative, render_mmlu_log_likelihood
 
 

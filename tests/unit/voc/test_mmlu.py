@@ -2,9 +2,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from voc.mmlu import digest_items, load_mmlu, load_mmlu_examples
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError, ObjectNotFoundError
+from voc.mmlu import digest_items, load_mmlu, load_mmlu_examples
 
 ROW = {"question": "q", "subject": "s", "choices": ["a", "b", "c", "d"], "answer": 3}
 
