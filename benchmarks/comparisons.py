@@ -3,8 +3,8 @@
     python -m benchmarks.comparisons --rows 1500000 --mmlu FOLDER
 
 Rows are the study corpus (`benchmarks.study_rows`), written once as the part files that `prepare` compares; that is not timed.
-The time is that of `corpus.duplicates` and `corpus.contamination` on Ray Data with two cores, Ray's start not included. There is
-no peer here: the issue is whether it stays within fifteen minutes. The last line is one JSON object with all figures.
+The time is that of `find_duplicates` and `find_contamination` on Ray Data with two cores, Ray's start not included. There is no
+peer here: the question is whether it stays within fifteen minutes. The last line is one JSON object with all figures.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_rows import GENERAL_FILE, TEST_FILE, VOC_FILE, write_rows
-from corpus.contamination import find_contamination
-from corpus.duplicates import find_duplicates
-from corpus.evaluation_sets import read_evaluation_sets
+from corpus.comparison.contamination import find_contamination
+from corpus.comparison.duplicates import find_duplicates
+from corpus.comparison.evaluation_sets import read_evaluation_sets
 from corpus.part_files import PartRow, writing_part
 from corpus.parts import PartFile
 from corpus.ray_session import map_on_ray, ray_session

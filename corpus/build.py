@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.contamination import ContaminationFindings, check_contamination, find_contamination
-from corpus.duplicates import DuplicateFindings, find_duplicates
-from corpus.evaluation_sets import read_evaluation_sets
+from corpus.comparison.contamination import ContaminationFindings, check_contamination, find_contamination
+from corpus.comparison.duplicates import DuplicateFindings, find_duplicates
+from corpus.comparison.evaluation_sets import read_evaluation_sets
 from corpus.file_places import StoredFile, localise
 from corpus.ingest import ingest_part
 from corpus.part_files import read_column

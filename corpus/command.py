@@ -19,14 +19,14 @@ import numpy as np
 from corpus.arms import ArmPlan, locate_rows, plan_arm
 from corpus.base_model import BaseModel
 from corpus.build import Corpus, build_corpus
-from corpus.card import render_card
-from corpus.data_report import build_report, list_dropped
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.file_places import localise
-from corpus.mix_table import format_mix
 from corpus.part_files import open_tokens
 from corpus.ray_session import TaskRunner, map_here
 from corpus.reading import read_inputs
+from corpus.report.card import render_card
+from corpus.report.data_report import build_report, list_dropped
+from corpus.report.mix_table import format_mix
 from corpus.show import format_sample
 from voc.config import NightforgeConfig
 from voc.config_arms import ArmConfig

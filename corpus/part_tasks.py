@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from corpus.file_places import StoredFile
+from corpus.report.statistics import PartStatistics
 from corpus.rows import InputSplit
-from corpus.statistics import PartStatistics
 from voc.config_data import DataConfig, SourceConfig
 from voc.prompts import PromptVariant
 from voc.records import Rejection

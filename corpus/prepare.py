@@ -16,12 +16,12 @@ from typing import Any
 
 from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
 from corpus.build import Corpus, build_corpus, list_stored_files, read_records
-from corpus.card import render_card
-from corpus.data_report import build_report, list_dropped
 from corpus.file_places import store_file
-from corpus.mix_table import format_mix
 from corpus.ray_session import MapParts
 from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
+from corpus.report.card import render_card
+from corpus.report.data_report import build_report, list_dropped
+from corpus.report.mix_table import format_mix
 from voc.champion import read_champion
 from voc.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 from voc.model_folder import digest_model

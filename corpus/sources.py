@@ -13,9 +13,9 @@ from corpus.draw import SourceRows
 from corpus.file_places import StoredFile, localise
 from corpus.part_tasks import TEST, PartResult
 from corpus.parts import PartFile
+from corpus.report.statistics import PartStatistics, merge_statistics
 from corpus.rows import InputSplit
 from corpus.source_files import UNFINISHED_UPLOADS
-from corpus.statistics import PartStatistics, merge_statistics
 from voc.config_data import SourceConfig
 from voc.errors import DataError
 

@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="check and encode the data, plan the mixtures")
     prepare.set_defaults(run=run_prepare)
-    prepare.add_argument("--without-ray", action="store_true", help="read and encode in this process, however much it is")
+    prepare.add_argument(
+        "--without-ray", action="store_true", help="read and encode in this process, however much it is"
+    )
     train = commands.add_parser("run", help="train one arm and export its model")
     train.set_defaults(run=run_training)
     train.add_argument(

@@ -94,7 +94,13 @@ class _RecordReader:
     def read(self) -> Iterator[_Record]:
         """Yield the records in file order; blank lines are none."""
         # The limit is one of the whole process and per field; here a record is bounded before it is parsed.
-        csv.field_size_limit(max(csv.field_size_limit(), 2 * self._max_row_bytes))
+        limit = csv.field_size_limit(max(csv.field_size_limit(), 2 * self._max_row_bytes))
+        try:
+            yield from self._read_records()
+        finally:
+            csv.field_size_limit(limit)
+
+    def _read_records(self) -> Iterator[_Record]:
         rows = csv.reader(self._feed(), strict=True, delimiter=self._delimiter)
         while True:
             self._taken, self._taken_bytes = [], 0

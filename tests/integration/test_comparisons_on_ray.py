@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from corpus.contamination import find_contamination
-from corpus.duplicates import find_duplicates
-from corpus.evaluation_ngrams import EvaluationSet
+from corpus.comparison.contamination import find_contamination
+from corpus.comparison.duplicates import find_duplicates
+from corpus.comparison.evaluation_ngrams import EvaluationSet
+from corpus.comparison.signatures import SignatureTask, write_signatures
 from corpus.ray_session import MapParts, list_worker_variables, map_here, map_on_ray, set_ray_variables
-from corpus.signatures import SignatureTask, write_signatures
 from tests.part_files import write_parts
 from voc.config_data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError

@@ -2,7 +2,7 @@
 
 import random
 
-from corpus.statistics import PartStatistics, cover_leaves, merge_statistics
+from corpus.report.statistics import PartStatistics, cover_leaves, merge_statistics
 from voc.records import GeneralRecord, Segment, VocRecord
 from voc.taxonomy import Leaf, Taxonomy
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from corpus.report_view import (
+from corpus.report.report_view import (
     count_unseen_in_training,
     count_used,
     list_coverage,

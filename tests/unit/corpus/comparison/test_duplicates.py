@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corpus.duplicates import DuplicateFindings, find_duplicates
-from corpus.ngrams import normalise_text
+from corpus.comparison.duplicates import DuplicateFindings, find_duplicates
+from corpus.comparison.ngrams import normalise_text
 from corpus.parts import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
 from voc.config_data import DuplicatesConfig

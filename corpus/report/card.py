@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corpus.card_plots import draw_figures
-from corpus.card_summary import NOT_COMPUTED, count, describe_arms, list_attention, list_headlines, percent, plural
-from corpus.mix_table import COUNTED_KEYS
-from corpus.reasons import EXPLANATIONS, explain
-from corpus.report_view import (
+from corpus.report.card_plots import draw_figures
+from corpus.report.card_summary import (
+    NOT_COMPUTED,
+    count,
+    describe_arms,
+    list_attention,
+    list_headlines,
+    percent,
+    plural,
+)
+from corpus.report.mix_table import COUNTED_KEYS
+from corpus.report.reasons import EXPLANATIONS, explain
+from corpus.report.report_view import (
     Figure,
     count_unseen_in_training,
     count_used,

@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from corpus.leak_check import confirm_leaks
-from corpus.near_duplicates import NUM_PERM
-from corpus.parts import PartFile, read_cells
-from corpus.ray_session import MapParts
-from corpus.row_groups import (
+from corpus.comparison.leak_check import confirm_leaks
+from corpus.comparison.near_duplicates import NUM_PERM
+from corpus.comparison.row_groups import (
     RowTable,
     find_conflicts,
     find_first_equal,
@@ -31,8 +29,10 @@ from corpus.row_groups import (
     order_parts,
     read_table,
 )
-from corpus.row_matches import RowMatches, match_rows
-from corpus.signatures import SignatureTask, write_signatures
+from corpus.comparison.row_matches import RowMatches, match_rows
+from corpus.comparison.signatures import SignatureTask, write_signatures
+from corpus.parts import PartFile, read_cells
+from corpus.ray_session import MapParts
 from voc.config_data import DuplicatesConfig
 from voc.errors import DataError
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from corpus.card_summary import count
+from corpus.report.card_summary import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from corpus.contamination import EvaluationSet
+from corpus.comparison.contamination import EvaluationSet
 from corpus.parts import PartFile, read_batches
 from voc.mmlu import load_mmlu
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from corpus.report_view import (
+from corpus.report.report_view import (
     TEST,
     count_unseen_in_training,
     count_used,

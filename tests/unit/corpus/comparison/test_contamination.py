@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.contamination import ContaminationFindings, Overlap, check_contamination, find_contamination
-from corpus.evaluation_ngrams import EvaluationSet, HashSet, list_ngrams
+from corpus.comparison.contamination import ContaminationFindings, Overlap, check_contamination, find_contamination
+from corpus.comparison.evaluation_ngrams import EvaluationSet, HashSet, list_ngrams
 from corpus.parts import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
 from voc.config_data import ContaminationConfig

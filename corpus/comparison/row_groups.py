@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from corpus.comparison.signatures import ROW, SignatureTask
 from corpus.parts import PartFile
-from corpus.signatures import ROW, SignatureTask
 from voc.errors import DataError
 
 
@@ -23,7 +23,7 @@ class RowTable:
     Attributes:
         sources: Their names, in order.
         bounds: Where each begins, and the end of the last: one more than there are sources.
-        rows: `corpus.signatures.ROW` of each row.
+        rows: `corpus.comparison.signatures.ROW` of each row.
         is_test: True for the rows of the test set.
     """
 

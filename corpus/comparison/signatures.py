@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from corpus.ngrams import (
+from corpus.comparison.ngrams import (
     WordHasher,
     hash64,
     hash128,

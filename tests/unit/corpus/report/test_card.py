@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from corpus.card import MAX_UNSEEN, render_card
-from corpus.card_plots import MAX_ARMS, MAX_LANGUAGES, PART_COLORS, draw_figures
-from corpus.card_summary import list_attention, list_headlines, percent
-from corpus.reasons import EXPLANATIONS, explain
-from corpus.report_view import Figure, list_draws, list_figures, split_coverage
+from corpus.report.card import MAX_UNSEEN, render_card
+from corpus.report.card_plots import MAX_ARMS, MAX_LANGUAGES, PART_COLORS, draw_figures
+from corpus.report.card_summary import list_attention, list_headlines, percent
+from corpus.report.reasons import EXPLANATIONS, explain
+from corpus.report.report_view import Figure, list_draws, list_figures, split_coverage
 from tests.unit.corpus.report_examples import COMMENT, MINIMAL_REPORT, make_report
 
 FIGURES = {"classes", "ranks", "coverage", "shares", "lengths", "languages"}
@@ -183,7 +183,6 @@ def test_only_numbers_and_names_are_taken_from_a_part_of_unknown_shape():
     assert list_figures(part) == [
         Figure(("customer",), "checked", 3),
         Figure(("customer",), "is_complete", True),
-        Figure(("customer",), "examples (listed in data_report.json)", 2),
         Figure(("customer", "overlaps", "general"), "found", 2),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from corpus.card_axes import (
+from corpus.report.card_axes import (
     MUTED,
     TEST_COLOR,
     TRAIN_COLOR,
@@ -16,8 +16,8 @@ from corpus.card_axes import (
     to_shares,
     use_log_axis,
 )
-from corpus.card_summary import count
-from corpus.report_view import TEST, list_coverage
+from corpus.report.card_summary import count
+from corpus.report.report_view import TEST, list_coverage
 from voc.taxonomy import LEVELS
 from voc.text_table import make_printable, shorten
 

@@ -1,8 +1,8 @@
 """Overlap of the training sources with the evaluation sets, in n-grams of words.
 
 Per source and evaluation set: how many items share at least one n-gram with a row of the source. What an n-gram is, how short
-items are compared and what is boilerplate: `corpus.evaluation_ngrams`. Hashes have 64 bits; among 10**9 n-grams of training
-text and 10**6 of an evaluation set one false match in 18,000 runs is to be expected.
+items are compared and what is boilerplate: `corpus.comparison.evaluation_ngrams`. Hashes have 64 bits; among 10**9 n-grams of
+training text and 10**6 of an evaluation set one false match in 18,000 runs is to be expected.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from corpus.evaluation_ngrams import EvaluationNgrams, EvaluationSet, HashSet, list_ngrams
-from corpus.ngrams import (
+from corpus.comparison.evaluation_ngrams import EvaluationNgrams, EvaluationSet, HashSet, list_ngrams
+from corpus.comparison.ngrams import (
     HashedWords,
     WordHasher,
     hash_ngrams,

@@ -61,6 +61,12 @@ EXPLANATIONS = {
     "label_retired": Explanation(
         "The label was retired and has no successor.", "Label the comment again, if it is still wanted."
     ),
+    # A row that is used here and has no form in the closed service's export.
+    "plain_text": Explanation("Plain text with its continuation is no chat.", "Nothing: it is trained on here only."),
+    "turns_not_alternating": Explanation(
+        "The chat's turns do not alternate between user and assistant.", "Nothing, or join the turns."
+    ),
+    "blank_turn": Explanation("A turn of the chat holds no text.", "Nothing, or take the turn out."),
     "segment_not_verbatim": Explanation(
         "A quoted piece is not word for word in its comment.", "Copy the piece from the comment without changes."
     ),

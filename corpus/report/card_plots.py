@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from corpus.card_axes import (
+from corpus.report.card_axes import (
     STYLE,
     TRAIN_COLOR,
     WIDTH_INCHES,
@@ -20,9 +20,9 @@ from corpus.card_axes import (
     to_svg,
     use_log_axis,
 )
-from corpus.card_label_plots import draw_classes, draw_coverage, draw_ranks
-from corpus.card_summary import count
-from corpus.report_view import TEST, Draw, get_sources, list_draws
+from corpus.report.card_label_plots import draw_classes, draw_coverage, draw_ranks
+from corpus.report.card_summary import count
+from corpus.report.report_view import TEST, Draw, get_sources, list_draws
 from voc.text_table import make_printable, shorten
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from corpus import near_duplicates
-from corpus.near_duplicates import choose_banding, cluster_texts, join_clusters, match_texts
-from corpus.ngrams import WordHasher
-from corpus.signatures import digest_texts
+from corpus.comparison import near_duplicates
+from corpus.comparison.near_duplicates import choose_banding, cluster_texts, join_clusters, match_texts
+from corpus.comparison.ngrams import WordHasher
+from corpus.comparison.signatures import digest_texts
 
 
 def make_digests(texts: list[str], seed: int = 7) -> np.ndarray:

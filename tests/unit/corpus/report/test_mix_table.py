@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from corpus.mix_table import format_mix
+from corpus.report.mix_table import format_mix
 from tests.unit.corpus.report_examples import COMMENT, MINIMAL_REPORT, make_report
 from voc.text_table import measure_width
 

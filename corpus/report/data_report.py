@@ -11,8 +11,8 @@ import numpy as np
 from corpus.arms import ArmPlan
 from corpus.build import Corpus
 from corpus.packing import plan_packing
+from corpus.report.statistics import cover_leaves, merge_statistics
 from corpus.sources import Source
-from corpus.statistics import cover_leaves, merge_statistics
 from voc.label_reading import CARRIED_OVER, REPAIRED_LABELS
 from voc.taxonomy import Taxonomy
 

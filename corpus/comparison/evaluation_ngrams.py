@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corpus.ngrams import WordHasher, hash_ngrams, hash_whole_texts, hash_words, normalise_text, split_words
+from corpus.comparison.ngrams import WordHasher, hash_ngrams, hash_whole_texts, hash_words, normalise_text, split_words
 
 _BOILERPLATE_RATIO = 0.01
 _BOILERPLATE_ITEMS = 3

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.ngrams import (
+from corpus.comparison.ngrams import (
     _WORD,
     WordHasher,
     hash_ngrams,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus import statistics
-from corpus.statistics import (
+from corpus.report import statistics
+from corpus.report.statistics import (
     LENGTH_EDGES,
     OTHER_NAMES,
     PartStatistics,

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from corpus.ngrams import normalise_text, split_words
+from corpus.comparison.ngrams import normalise_text, split_words
+from corpus.comparison.row_groups import RowTable
+from corpus.comparison.row_matches import RowMatches
+from corpus.comparison.signatures import GRAM_WORDS
 from corpus.parts import PartFile, read_cells
-from corpus.row_groups import RowTable
-from corpus.row_matches import RowMatches
-from corpus.signatures import GRAM_WORDS
 
 _ROWS_AT_ONCE = 10_000
 

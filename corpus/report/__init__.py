@@ -1,0 +1,1 @@
+"""What is told about a night's data: the counts, the table for a terminal, the data card."""
