@@ -77,10 +77,7 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, 
     )
     base = open_base(config.model.base, max_seq_len=training.max_seq_len)
     watermarks = read_watermarks(store, data_prefix)
-    listed = [
-        SourceConfig(name="placeholder", uri=data.test, format="voc").model_copy(update={"name": TEST}),
-        *data.sources,
-    ]
+    listed = [SourceConfig(name=TEST, uri=data.test, format="voc"), *data.sources]
     sources = tuple((source, _list(source, watermarks)) for source in listed)
     inputs = {
         "version": PREPARATION_VERSION,
