@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from corpus.prepare import prepare
+from corpus.ray_session import map_here
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
@@ -44,8 +45,8 @@ def test_two_ray_workers_train_what_one_process_trains(tmp_path: Path) -> None:
     alone, on_ray = (
         create_tiny_run(tmp_path / str(n), base, training={"num_workers": n, "optimizer": optimizer}) for n in (1, 2)
     )
-    prepare(alone)
-    prepare(on_ray)
+    prepare(alone, map_here)
+    prepare(on_ray, map_here)
     train(open_job(alone, "mixed"))
     finished = run_stage(on_ray, "run", "--arm", "mixed")
     assert finished.returncode == 0, finished.stdout + finished.stderr
