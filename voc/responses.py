@@ -70,10 +70,11 @@ def _load(text: str) -> Any:
             raise _ShapeError("duplicate keys")
         return dict(pairs)
 
-    def reject_constant(name: str) -> Any:
-        raise _ShapeError(name)
-
-    return json.loads(text, object_pairs_hook=reject_duplicates, parse_constant=reject_constant)
+    constants: list[str] = []  # judged at the end: prose may begin with the word Infinity and be no JSON at all
+    value = json.loads(text, object_pairs_hook=reject_duplicates, parse_constant=constants.append)
+    if constants:
+        raise _ShapeError(constants[0])
+    return value
 
 
 def _to_segments(value: Any) -> tuple[Segment, ...]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voc.prompts import render_answer
@@ -23,6 +23,7 @@ def test_every_taught_answer_parses_strictly_back(segments: tuple[Segment, ...])
 
 
 @given(PROSE, SEGMENTS, PROSE)
+@example("Infinity", (), "")
 def test_a_list_inside_prose_is_found_and_marked_as_repaired(
     before: str, segments: tuple[Segment, ...], after: str
 ) -> None:
