@@ -15,8 +15,8 @@ from corpus.packing import PackingPlan, plan_packing
 from corpus.ray_session import MapParts
 from corpus.samples import ShardTask, cut_into_shards, write_shard
 from corpus.sources import UsableRows
-from voc.config import TrainingConfig
 from voc.config_arms import ArmConfig
+from voc.config_training import TrainingConfig
 from voc.errors import MixtureError
 from voc.manifest import Manifest, write_manifest
 from voc.mixture import MixturePlan

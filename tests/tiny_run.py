@@ -86,7 +86,7 @@ def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None =
             "global_batch_size": 8,
             "max_seq_len": 384,
             "param_dtype": "float32",
-            "checkpoint_every_steps": 2,
+            "checkpoint": {"every_steps": 2},
             "log_every_steps": 2,
             "optimizer": {"name": "muon", "learning_rate": 2.5e-3, "muon_learning_rate": 0.02, "warmup_steps": 1},
             **(training or {}),

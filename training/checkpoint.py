@@ -53,7 +53,7 @@ class Checkpoints:
         self._layout = job.run.layout
         self._arm = job.arm
         self._inputs = job.inputs
-        self._keep = job.training.keep_checkpoints
+        self._keep = job.training.checkpoint.keep
         self._ranks = ranks
 
     def save(
@@ -63,7 +63,7 @@ class Checkpoints:
         optimizers: Sequence[Optimizer],
         metrics: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Save the state after `step` optimizer steps and drop checkpoints beyond the newest `keep_checkpoints`."""
+        """Save the state after `step` optimizer steps and drop checkpoints beyond the newest `checkpoint.keep`."""
         prefix = self._layout.checkpoint(self._arm, step)
         if self._ranks.is_first:
             self._store.delete_prefix(prefix)

@@ -22,10 +22,10 @@ from safetensors import safe_open
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel
 
+from training.batches import Batch, Document, build_batch
 from training.job import TrainingJob
 from training.metrics import METRICS_NAME, summarise, write_metrics
 from training.model import compute_logits, read_model
-from training.packing import Batch, Document, build_batch
 from training.process_group import Ranks
 from voc.errors import IntegrityError, ModelError
 from voc.manifest import MANIFEST_NAME, commit_folder
@@ -137,7 +137,7 @@ def verify_model(
         folder: The written folder.
         base: The base model's folder.
         whole: The trained state dict in the base's dtypes.
-        expected: A batch, and the trained model's logits for it, [R, C, V].
+        expected: A batch, and the trained model's logits for it, [N, V].
         copied: Files taken over from the base.
 
     Raises:
@@ -230,8 +230,6 @@ def _check_tensors(reloaded: Mapping[str, torch.Tensor], whole: Mapping[str, tor
 
 
 def _build_probe(job: TrainingJob) -> Batch:
-    """Return the first samples of the run, one per row."""
-    documents: list[Document] = [
-        Document(sample.input_ids, sample.labels) for sample in job.samples.read_step(0)[:_MAX_PROBES]
-    ]
-    return build_batch([[document] for document in documents], max(len(d) for d in documents), pad_id=0)
+    """Return the first samples of the run."""
+    samples = job.samples.read_step(0)[:_MAX_PROBES]
+    return build_batch([Document(sample.input_ids, sample.labels) for sample in samples], pad_id=0)

@@ -9,19 +9,20 @@ from typing import Any
 
 from corpus.base_model import BaseModel, open_base
 from corpus.samples import SampleReader
-from voc.config import NightforgeConfig, TrainingConfig
+from voc.config import NightforgeConfig
+from voc.config_training import TrainingConfig
 from voc.errors import ConfigError, TrainingError
 from voc.manifest import Manifest, digest_bytes, is_finished, read_manifest
 from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
 
-# Settings of the training section that decide where and how visibly an arm is trained, not what comes out.
+# Settings of the training section that decide where, how visibly and how long an arm is trained, not what comes out.
 _PLACEMENT = {
     "num_workers",
     "cpus_per_worker",
     "gpus_per_worker",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
+    "checkpoint",
+    "tracking",
     "log_every_steps",
     "max_failures",
     "start_timeout_s",

@@ -1,7 +1,6 @@
 """The training loop: pure torch, the same in one process, under torchrun and under Ray Train.
 
-One optimizer step is one slice of the mixture's order. The loss of a step is the sum over its learned tokens divided by
-their number on *all* ranks, so it does not depend on the number of workers or on how samples fall into rows.
+One optimizer step is one slice of the mixture's order, made by `training.step`.
 """
 
 from __future__ import annotations
@@ -12,27 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from corpus.samples import Sample
+from training.batches import Batch, Document, build_batch, plan_packed_passes, plan_passes
 from training.checkpoint import Checkpoints
-from training.data import plan_packed_step, plan_step
 from training.export import export_model
 from training.job import TrainingJob
 from training.metrics import StepFigures
-from training.model import compute_loss_sum, load_model
-from training.optim import (
-    build_optimizers,
-    clip_gradients,
-    learning_rate_ratio,
-    list_local_gradients,
-    set_learning_rates,
-    sum_squares,
-)
-from training.packing import Batch, Document, build_batch
+from training.model import load_model
+from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import Ranks, join_ranks
+from training.step import compute_gradients, reduce_figures, update
 from voc.errors import TrainingError
 
 Report = Callable[[StepFigures], None]
@@ -43,13 +34,13 @@ class StepWork:
     """What this rank computes in one step.
 
     Attributes:
-        batches: Forward passes, equally many on every rank.
+        passes: Forward passes, equally many on every rank.
         tokens: Tokens of the step's samples, on all ranks.
         num_targets: Learned tokens, on all ranks.
-        slots: Places in the rows of all ranks, padding included.
+        slots: Tokens that are computed on all ranks, padding included.
     """
 
-    batches: list[Batch]
+    passes: list[Batch]
     tokens: int
     num_targets: int
     slots: int
@@ -83,7 +74,7 @@ def train(job: TrainingJob, report: Report | None = None) -> None:
             metrics.append(figures)
             log.add(figures)
             finished = step + 1
-            if finished % training.checkpoint_every_steps == 0 or finished == training.max_steps:
+            if finished % training.checkpoint.every_steps == 0 or finished == training.max_steps:
                 checkpoints.save(finished, model, optimizers, metrics)
                 if report is not None:
                     report(figures)
@@ -102,24 +93,18 @@ def run_step(
     config = job.training
     torch.manual_seed((job.config.seed * config.max_steps + step) * ranks.world_size + ranks.rank)
     work = lay_out_step(job, ranks, job.samples.read_step(step))
-    loss_sum = torch.zeros((), device=ranks.device)
-    for batch in work.batches:
-        batch_loss = compute_loss_sum(model, batch.to(ranks.device))
-        # FSDP averages gradients over the ranks; the loss is a sum over all of them.
-        (batch_loss * (ranks.world_size / work.num_targets)).backward()
-        loss_sum += batch_loss.detach()
-    gradients = list_local_gradients(model)
-    totals = torch.stack([loss_sum, sum_squares(gradients)])
-    dist.all_reduce(totals)
-    total_loss, total_squares = totals.tolist()
-    loss, grad_norm = total_loss / work.num_targets, math.sqrt(total_squares)
+    loss_sum = compute_gradients(
+        model,
+        [batch.to(ranks.device) for batch in work.passes],
+        num_targets=work.num_targets,
+        world_size=ranks.world_size,
+        syncs_every_pass=config.gradient_sync == "every_pass",
+    )
+    loss, grad_norm = reduce_figures(model, loss_sum, work.num_targets)
     _check_finite(job, step, loss, grad_norm)
-    clip_gradients(gradients, grad_norm, config.optimizer.max_grad_norm)
     ratio = learning_rate_ratio(step, config.max_steps, config.optimizer)
     set_learning_rates(optimizers, ratio)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    update(model, optimizers, grad_norm, config.optimizer.max_grad_norm)
     wall_s = time.monotonic() - start
     return {
         "step": step + 1,
@@ -139,18 +124,17 @@ def lay_out_step(job: TrainingJob, ranks: Ranks, samples: list[Sample]) -> StepW
     training, tokenizer = job.training, job.base.tokenizer
     documents = [Document(sample.input_ids, sample.labels) for sample in samples]
     lengths = [len(document) for document in documents]
-    size = (ranks.world_size, training.max_seq_len, training.micro_batch_size)
+    pass_tokens = training.micro_batch_size * training.max_seq_len
     if training.batch_unit == "rows":
-        plan = plan_packed_step([sample.row for sample in samples], *size)
+        plan = plan_packed_passes([sample.row for sample in samples], ranks.world_size, training.micro_batch_size)
     else:
-        plan = plan_step(lengths, *size, is_dense_attention=ranks.device.type == "cpu")
+        plan = plan_passes(lengths, ranks.world_size, pass_tokens)
     pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-    batches = [
-        build_batch([[documents[i] for i in row] for row in rows], plan.row_len, pad_id)
-        for rows in plan.passes[ranks.rank]
-    ]
-    slots = sum(len(rows) for passes in plan.passes for rows in passes) * plan.row_len
-    return StepWork(batches, sum(lengths), sum(document.num_targets for document in documents), slots)
+    # A compiled layer is compiled again for every new shape.
+    shape = {"padded_length": pass_tokens, "longest": training.max_seq_len} if training.compile == "layers" else {}
+    passes = [build_batch([documents[i] for i in part], pad_id=pad_id, **shape) for part in plan[ranks.rank]]
+    tokens, slots = sum(lengths), sum(pass_tokens * len(parts) for parts in plan)
+    return StepWork(passes, tokens, sum(d.num_targets for d in documents), slots if shape else tokens)
 
 
 class ProgressLog:

@@ -1,12 +1,13 @@
-"""The model on all ranks: loaded once, sharded per decoder layer with FSDP2, float32 master weights.
+"""The model on all ranks: loaded once, sharded per decoder layer with FSDP2, with a loss that lives inside its forward pass.
 
 Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -14,45 +15,67 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from corpus.encode import IGNORE_INDEX
-from training.packing import Batch
+from training.attention import PACKED
+from training.batches import IGNORE_INDEX, Batch
+from training.linear_loss import choose_kernel, sum_cross_entropy_chunked, sum_cross_entropy_liger
 from training.process_group import Ranks
-from voc.config import TrainingConfig
+from training.recompute import recompute_layer
 from voc.errors import ModelError
 
-ATTENTION = "sdpa"
+if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
+    from voc.config_training import TrainingConfig
+
+_LOGIT_SETTINGS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 transformers_logging.disable_progress_bar()  # a bar that redraws itself is one endless line in a task's log
 
 
 def load_model(folder: Path, training: TrainingConfig, ranks: Ranks) -> PreTrainedModel:
-    """Load a model folder and shard it over the ranks.
+    """Load a model folder and make it ready to train on all ranks.
 
     Only the first rank reads the weights; the others hold empty pages until their shards arrive, so a machine needs one
     copy of the weights in memory and not one per rank.
 
     Returns:
-        The model in training mode, float32 parameters as `DTensor` shards on `ranks.device`.
+        The model in training mode; its parameters have `training.master_dtype` and are `DTensor` shards on `ranks.device`, or
+        whole where there is nothing to shard.
     """
-    model = _read_weights(folder) if ranks.is_first else _allocate(folder)
-    model.config.use_cache = False
-    if training.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    dtype = getattr(torch, training.master_dtype)
+    model = _read_weights(folder, dtype) if ranks.is_first else _allocate(folder, dtype)
     whole = model.state_dict() if ranks.is_first else {}
-    shard_model(model, training.param_dtype, ranks)
+    make_trainable(model, training, ranks)
     if ranks.world_size > 1:
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
         set_model_state_dict(model, whole, options=options)
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
-    return model.train()
+    return model
 
 
-def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks) -> None:
-    """Shard every decoder layer by itself, and what is left with the root."""
+def make_trainable(model: PreTrainedModel, training: TrainingConfig, ranks: Ranks) -> None:
+    """Give a model its loss, its recomputation, its compiled layers and its shards, in place, and put it in training mode."""
+    model.config.use_cache = False
+    attach_loss(model, choose_loss_kernel(model, training.loss_kernel, ranks.device), training.loss_chunk_tokens)
+    for layer in list_layers(model):
+        recompute_layer(layer, training.activation_checkpointing)
+        if training.compile == "layers":
+            # The function and not the module, so that FSDP's hooks stay outside.
+            layer.forward = torch.compile(layer.forward)  # type: ignore[method-assign]
+    torch.nn.Module.to(model, ranks.device)
+    if ranks.world_size > 1 or training.param_dtype != training.master_dtype:
+        shard_model(model, training.param_dtype, ranks)
+    model.train()
+
+
+def list_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """Return the decoder layers.
+
+    Raises:
+        ModelError: If the architecture does not name them.
+    """
     names = set(model._no_split_modules or ())
     layers = [module for module in model.modules() if type(module).__name__ in names]
     if not layers:
@@ -60,44 +83,104 @@ def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks) -> None:
             f"{type(model).__name__} names no decoder layers to shard by",
             expected="an architecture of transformers with _no_split_modules",
         )
-    compute_dtype = None if param_dtype == "float32" else getattr(torch, param_dtype)
+    return layers
+
+
+def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks) -> None:
+    """Shard every decoder layer by itself, and what is left with the root."""
     options: dict[str, Any] = {
         "mesh": init_device_mesh(ranks.device.type, (ranks.world_size,)),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=getattr(torch, param_dtype), reduce_dtype=torch.float32),
         # The ranks of a CPU run share one memory and a slow network: whole layers stay until the backward pass is done.
         "reshard_after_forward": ranks.device.type != "cpu",
     }
-    for layer in layers:
+    for layer in list_layers(model):
         fully_shard(layer, **options)
     fully_shard(model, **options)
+    for name in ("packed_loss", "packed_logits"):
+        register_fsdp_forward_method(model, name)
 
 
-def compute_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Return float32 logits [R, C, V] at the batch's `columns`, the places where any row learns."""
-    output = model(
-        input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=batch.columns
-    )
-    logits: torch.Tensor = output.logits
-    return logits.float()
+def attach_loss(model: PreTrainedModel, kernel: str, chunk: int) -> None:
+    """Give a causal LM the methods `packed_loss(batch)` and `packed_logits(batch)`.
+
+    They are methods because the weights of the output layer are whole only inside the forward pass of the sharded model.
+    """
+    model.packed_loss = partial(_compute_loss, model, kernel, chunk)  # type: ignore[assignment]
+    model.packed_logits = partial(_compute_logits, model)  # type: ignore[assignment]
 
 
 def compute_loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Return the cross-entropy summed over the learned tokens of a batch."""
-    logits = compute_logits(model, batch)
-    targets = batch.targets[:, batch.columns]
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+    """Return the cross-entropy summed over the learned tokens of a batch, float32."""
+    loss: torch.Tensor = model.packed_loss(batch)  # type: ignore[operator]
+    return loss
+
+
+def compute_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Return float32 logits [N, V] at the batch's places."""
+    logits: torch.Tensor = model.packed_logits(batch)  # type: ignore[operator]
+    return logits.float()
+
+
+def choose_loss_kernel(model: PreTrainedModel, wanted: str, device: torch.device) -> str:
+    """Return the kernel of the loss.
+
+    Raises:
+        ModelError: If the wanted one cannot compute this model's logits.
+    """
+    odd = [n for n in _LOGIT_SETTINGS if getattr(model.config.get_text_config(), n, None) not in (None, 1, 1.0)]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        odd.append("a bias of the output layer")
+    if odd and wanted not in ("auto", "plain"):
+        raise ModelError(
+            f"training.loss_kernel is {wanted}, and {type(model).__name__} changes its logits by {', '.join(odd)}",
+            expected="plain or auto for this model",
+        )
+    return "plain" if odd else choose_kernel(wanted, device)
 
 
 def read_model(folder: Path) -> PreTrainedModel:
     """Read a model folder whole, in float32, on the CPU."""
-    return _read_weights(folder).eval()
+    model = _read_weights(folder, torch.float32).eval()
+    attach_loss(model, "plain", 1)
+    return model
 
 
-def _read_weights(folder: Path) -> PreTrainedModel:
+def _make_inputs(batch: Batch) -> dict[str, Any]:
+    """Return a batch under the names that transformers' models pass on to their attention."""
+    return {
+        "input_ids": batch.input_ids,
+        "position_ids": batch.position_ids,
+        "cu_seq_lens_q": batch.boundaries,
+        "cu_seq_lens_k": batch.boundaries,
+        "max_length_q": batch.longest,
+        "max_length_k": batch.longest,
+        "use_cache": False,
+    }
+
+
+def _compute_loss(model: PreTrainedModel, kernel: str, chunk: int, batch: Batch) -> torch.Tensor:
+    if kernel == "plain":
+        logits = _compute_logits(model, batch)
+        return F.cross_entropy(logits.float(), batch.targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    hidden = model.base_model(**_make_inputs(batch)).last_hidden_state[0]
+    chosen, weight = hidden[batch.places], model.get_output_embeddings().weight
+    if kernel == "liger":
+        return sum_cross_entropy_liger(chosen, weight, batch.targets)
+    return sum_cross_entropy_chunked(chosen, weight, batch.targets, chunk=chunk)
+
+
+def _compute_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    # forward and not __call__: this runs inside the sharded model's forward pass already.
+    logits: torch.Tensor = model.forward(**_make_inputs(batch), logits_to_keep=batch.places).logits
+    return logits[0]
+
+
+def _read_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     remedy = "check the folder: a shard may be missing or cut short"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True
+            folder, dtype=dtype, attn_implementation=PACKED, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the weights of {folder} cannot be loaded: {error}", remedy=remedy) from error
@@ -112,10 +195,10 @@ def _read_weights(folder: Path) -> PreTrainedModel:
     return cast("PreTrainedModel", model)
 
 
-def _allocate(folder: Path) -> PreTrainedModel:
+def _allocate(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(folder), dtype=torch.float32, attn_implementation=ATTENTION
+            AutoConfig.from_pretrained(folder), dtype=dtype, attn_implementation=PACKED
         )
     model.to_empty(device="cpu")
     model.tie_weights()

@@ -1,11 +1,13 @@
-"""The update rule: AdamW, or Muon on matrices with AdamW on the rest; schedule and clipping.
+"""The update rule: AdamW with whole or 8-bit moments, or Muon on matrices with AdamW on the rest; schedule and clipping.
 
-Source: decoupled weight decay, arXiv:1711.05101; Muon, `training.muon`.
+Source: decoupled weight decay, arXiv:1711.05101; 8-bit moments per block, arXiv:2110.02861, by torchao, which takes FSDP2's
+shards; Muon, `training.muon`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -13,7 +15,10 @@ from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
 from training.muon import Muon
-from voc.config import OptimizerConfig
+from voc.errors import ModelError
+
+if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
+    from voc.config_training import OptimizerConfig
 
 PEAK = "peak_learning_rate"
 
@@ -36,12 +41,14 @@ def build_optimizers(model: PreTrainedModel, config: OptimizerConfig) -> list[Op
     """Return the optimizers of a model; weight decay applies to matrices only."""
     matrices, rest = split_parameters(model)
     betas = (config.beta1, config.beta2)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
     if config.name == "adamw":
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
         optimizers: list[Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)]
+    elif config.name == "adamw_8bit":
+        optimizers = [_build_adamw_8bit(groups, config.learning_rate, betas)]
     else:
         optimizers = [
             Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay),
@@ -49,8 +56,21 @@ def build_optimizers(model: PreTrainedModel, config: OptimizerConfig) -> list[Op
         ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group[PEAK] = group["lr"]
+            group[PEAK] = float(group["lr"])
     return optimizers
+
+
+def _build_adamw_8bit(groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float]) -> Optimizer:
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise ModelError(
+            "training.optimizer.name is adamw_8bit and the package torchao is not installed",
+            expected="torchao, which the Ray image has",
+            remedy="install it, or take adamw",
+        ) from error
+    optimizer: Optimizer = AdamW8bit(groups, lr=learning_rate, betas=betas)
+    return optimizer
 
 
 def learning_rate_ratio(step: int, max_steps: int, config: OptimizerConfig) -> float:
@@ -66,7 +86,11 @@ def set_learning_rates(optimizers: Sequence[Optimizer], ratio: float) -> None:
     """Set every group's rate to its peak times `ratio`."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group[PEAK] * ratio
+            rate = group[PEAK] * ratio
+            if isinstance(group["lr"], torch.Tensor):  # torchao compiles its step: a number would be a constant of it
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
 
 def list_local_gradients(model: torch.nn.Module) -> list[torch.Tensor]:

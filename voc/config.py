@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
+from voc.config_training import TrainingConfig
 
 
 class StoreConfig(Section):
@@ -41,49 +42,6 @@ class ExtraModelConfig(Section):
     name: Name = Field(description="part of object keys")
     title: str = Field(description="how tables call it")
     uri: str = Field(description="path or URI of a folder in the Hugging Face layout")
-
-
-class OptimizerConfig(Section):
-    """The update rule and its schedule: linear warm-up, then linear to final_learning_rate_ratio."""
-
-    name: Literal["adamw", "muon"] = Field("adamw", description="muon: Muon on matrices, AdamW on the rest")
-    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
-    muon_learning_rate: float = Field(0.02, gt=0, description="peak rate of Muon; unused with adamw")
-    beta1: Ratio = Field(0.9, description="AdamW beta 1")
-    beta2: Ratio = Field(0.98, description="AdamW beta 2")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    warmup_steps: int = Field(20, ge=0, description="steps from 0 to the peak rate")
-    final_learning_rate_ratio: Ratio = Field(0.1, description="rate of the last step over the peak rate")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
-
-
-class TrainingConfig(Section):
-    """Full-parameter fine-tuning; every arm takes the same number of optimizer steps."""
-
-    num_workers: PositiveInt = Field(1, description="Ray Train workers (GPUs, or CPU processes)")
-    cpus_per_worker: PositiveInt = Field(1, description="CPUs that a worker reserves")
-    gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs that a worker reserves")
-    max_steps: PositiveInt = Field(description="optimizer steps of every arm")
-    batch_unit: Literal["samples", "rows"] = Field(
-        "samples",
-        description="what global_batch_size counts: samples (laid out in rows step by step), or rows packed over the "
-        "whole order (the densest; the number of samples follows from them)",
-    )
-    global_batch_size: PositiveInt = Field(description="samples or rows per optimizer step, over all workers")
-    max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
-    micro_batch_size: PositiveInt = Field(
-        1, description="rows of max_seq_len tokens in one forward pass; of shorter rows it takes more"
-    )
-    param_dtype: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="dtype of forward and backward; master weights are float32"
-    )
-    activation_checkpointing: bool = Field(False, description="recompute each decoder layer in the backward pass")
-    optimizer: OptimizerConfig
-    checkpoint_every_steps: PositiveInt = Field(100, description="optimizer steps between checkpoints")
-    keep_checkpoints: PositiveInt = Field(2, description="how many of the newest checkpoints stay")
-    log_every_steps: PositiveInt = Field(10, description="optimizer steps between progress lines")
-    max_failures: int = Field(1, ge=0, description="worker-group restarts that Ray Train may make")
-    start_timeout_s: PositiveInt = Field(1800, description="wait for the workers' resources (autoscaling included)")
 
 
 class ServingConfig(Section):
@@ -210,11 +168,6 @@ class NightforgeConfig(Section):
                 for n in names
                 if n not in sources
             ]
-        if self.training.global_batch_size % self.training.num_workers:
-            problems.append(
-                f"training.global_batch_size {self.training.global_batch_size} is not a multiple of "
-                f"training.num_workers {self.training.num_workers}"
-            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -33,7 +33,7 @@ def save_steps(job: TrainingJob, ranks: Ranks, steps: list[int]) -> None:
 def load(job: TrainingJob, ranks: Ranks) -> tuple[int, list, float]:
     model = load_model(job.base.folder, job.training, ranks)
     step, metrics = Checkpoints(job, ranks).load_newest(model, build_optimizers(model, job.training.optimizer))
-    return step, metrics, next(model.parameters()).full_tensor().flatten()[0].item()
+    return step, metrics, next(model.parameters()).detach().flatten()[0].item()
 
 
 def test_without_checkpoints_training_starts_at_the_base(make_job: MakeJob, ranks: Ranks) -> None:
@@ -47,7 +47,7 @@ def test_the_newest_checkpoint_is_loaded_with_its_metrics(make_job: MakeJob, ran
 
 
 def test_only_the_newest_ones_are_kept(make_job: MakeJob, ranks: Ranks) -> None:
-    job = make_job(training={"keep_checkpoints": 2})
+    job = make_job(training={"checkpoint": {"every_steps": 2, "keep": 2}})
     save_steps(job, ranks, [1, 2, 3, 10])
     kept = {key.split("/")[-2] for key in job.run.store.list_keys(job.run.layout.checkpoints("mixed"))}
     assert kept == {"step-00000003", "step-00000010"}

@@ -11,11 +11,11 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from corpus.encode import IGNORE_INDEX
 from tests.tiny_model import make_tiny_model
+from training.batches import Batch, Document, build_batch
 from training.export import read_tensor_layout, verify_model, write_model
 from training.job import TrainingJob
 from training.loop import train
 from training.model import compute_logits, read_model
-from training.packing import Batch, Document, build_batch
 from voc.errors import IntegrityError, ModelError
 
 MakeJob = Callable[..., TrainingJob]
@@ -26,7 +26,7 @@ def probe() -> Batch:
     ids = torch.arange(5, 25).numpy()
     labels = ids.copy()
     labels[:4] = IGNORE_INDEX
-    return build_batch([[Document(ids, labels)]], 20, pad_id=0)
+    return build_batch([Document(ids, labels)], pad_id=0)
 
 
 def export(base: Path, folder: Path, probe: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

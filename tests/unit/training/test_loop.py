@@ -31,7 +31,7 @@ def read_weights(job: TrainingJob) -> bytes:
 
 
 def test_training_learns_and_leaves_a_verified_model(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
-    job = make_job(training={"max_steps": 12, "checkpoint_every_steps": 100, "log_every_steps": 6})
+    job = make_job(training={"max_steps": 12, "checkpoint": {"every_steps": 100}, "log_every_steps": 6})
     reports: list[dict] = []
     train(job, reports.append)
     losses = read_losses(job)

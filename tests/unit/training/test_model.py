@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from corpus.encode import IGNORE_INDEX
-from training.model import compute_loss_sum, load_model, read_model
-from training.packing import Document, build_batch
+from training.attention import PACKED
+from training.batches import Document, build_batch
+from training.model import attach_loss, compute_loss_sum, load_model, read_model
 from training.process_group import join_ranks
-from voc.config import OptimizerConfig, TrainingConfig
+from voc.config_training import OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
 
 TRAINING = TrainingConfig(
@@ -37,16 +39,16 @@ def make_documents(lengths: list[int], vocab_size: int = 300) -> list[Document]:
 
 
 def compute_alone(model: torch.nn.Module, documents: list[Document]) -> list[float]:
-    return [compute_loss_sum(model, build_batch([[d]], len(d), pad_id=0)).item() for d in documents]
+    return [compute_loss_sum(model, build_batch([d], pad_id=0)).item() for d in documents]
 
 
 @pytest.fixture(scope="module")
-def qwen3(tiny_base: Path) -> torch.nn.Module:
+def qwen3(tiny_base: Path) -> PreTrainedModel:
     return read_model(tiny_base)
 
 
 @pytest.fixture(scope="module")
-def qwen3_moe() -> torch.nn.Module:
+def qwen3_moe() -> PreTrainedModel:
     torch.manual_seed(0)
     config = Qwen3MoeConfig(
         vocab_size=300,
@@ -60,9 +62,11 @@ def qwen3_moe() -> torch.nn.Module:
         num_experts=4,
         num_experts_per_tok=2,
         initializer_range=0.1,
-        attn_implementation="sdpa",
+        attn_implementation=PACKED,
     )
-    return Qwen3MoeForCausalLM(config).eval()
+    model = Qwen3MoeForCausalLM(config).eval()
+    attach_loss(model, "plain", 1)
+    return model
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "qwen3_moe"])
@@ -73,46 +77,68 @@ def test_a_packed_row_computes_what_its_documents_compute_alone(
     documents = make_documents([17, 9, 23, 2])
     with torch.no_grad():
         alone = compute_alone(model, documents)
-        packed = compute_loss_sum(model, build_batch([documents], 64, pad_id=0)).item()
+        packed = compute_loss_sum(model, build_batch(documents, pad_id=0, padded_length=64)).item()
     assert packed == pytest.approx(sum(alone), rel=1e-5)
 
 
-def test_rows_with_and_without_packing_mix_in_one_batch(qwen3: torch.nn.Module) -> None:
-    documents = make_documents([17, 9, 40])
-    with torch.no_grad():
-        alone = compute_alone(qwen3, documents)
-        mixed = compute_loss_sum(qwen3, build_batch([documents[:2], documents[2:], []], 48, pad_id=0)).item()
-    assert mixed == pytest.approx(sum(alone), rel=1e-5)
-
-
-def test_a_document_does_not_see_its_neighbour(qwen3: torch.nn.Module) -> None:
-    """Fails when positions do not restart, so that the test above cannot pass by accident."""
+def test_a_document_does_not_see_its_neighbour(qwen3: PreTrainedModel) -> None:
+    """Fails when there is no boundary, so that the test above cannot pass by accident."""
     first, second = make_documents([17, 9])
-    batch = build_batch([[first, second]], 26, pad_id=0)
-    batch.position_ids.copy_(torch.arange(26))
+    batch = build_batch([first, second], pad_id=0)
+    joined = replace(batch, boundaries=torch.tensor([0, 26], dtype=torch.int32), longest=26)
     with torch.no_grad():
-        assert compute_loss_sum(qwen3, batch).item() != pytest.approx(
-            sum(compute_alone(qwen3, [first, second])), rel=1e-4
-        )
+        alone = sum(compute_alone(qwen3, [first, second]))
+        assert compute_loss_sum(qwen3, joined).item() != pytest.approx(alone, rel=1e-4)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_sharded_model_has_the_gradients_of_the_whole_one(tiny_base: Path, checkpointing: bool) -> None:
-    batch = build_batch([make_documents([20, 30])], 64, pad_id=0)
+@pytest.mark.parametrize("padded_length", [None, 64])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+@pytest.mark.parametrize("kernel", ["chunked", "plain"])
+def test_the_trained_model_has_the_gradients_of_the_whole_one(
+    tiny_base: Path, checkpointing: str, kernel: str, padded_length: int | None
+) -> None:
+    batch = build_batch(make_documents([20, 30]), pad_id=0, padded_length=padded_length)
     whole = read_model(tiny_base).train()
     compute_loss_sum(whole, batch).backward()
+    update = {"activation_checkpointing": checkpointing, "loss_kernel": kernel, "loss_chunk_tokens": 7}
     with join_ranks(use_gpu=False) as ranks:
-        training = TRAINING.model_copy(update={"activation_checkpointing": checkpointing})
-        model = load_model(tiny_base, training, ranks)
+        model = load_model(tiny_base, TRAINING.model_copy(update=update), ranks)
         compute_loss_sum(model, batch).backward()
-        gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters()}
+        gradients = {name: p.grad for name, p in model.named_parameters()}
     assert gradients.keys() == dict(whole.named_parameters()).keys()
     for name, parameter in whole.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, msg=name)
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+def test_recomputation_changes_no_gradient_and_keeps_less(tiny_base: Path, checkpointing: str) -> None:
+    batch = build_batch(make_documents([20, 30]), pad_id=0)
+    sizes = {}
+    for mode in ("none", checkpointing):
+        with join_ranks(use_gpu=False) as ranks:
+            model = load_model(tiny_base, TRAINING.model_copy(update={"activation_checkpointing": mode}), ranks)
+            kept: list[int] = []
+            with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: (k.append(t.nbytes), t)[1], lambda t: t):
+                compute_loss_sum(model, batch)
+        sizes[mode] = sum(kept)
+    assert sizes[checkpointing] <= sizes["none"]
+
+
+def test_a_compiled_layer_computes_what_it_did(tiny_base: Path) -> None:
+    batch = build_batch(make_documents([20, 30]), pad_id=0, padded_length=64, longest=64)
+    found = []
+    for how in ("none", "layers"):
+        with join_ranks(use_gpu=False) as ranks:
+            model = load_model(tiny_base, TRAINING.model_copy(update={"compile": how}), ranks)
+            loss = compute_loss_sum(model, batch)
+            loss.backward()
+            found.append((loss.detach(), *(p.grad for p in model.parameters())))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
 def test_master_weights_stay_float32_under_bfloat16(tiny_base: Path) -> None:
-    batch = build_batch([make_documents([20, 30])], 64, pad_id=0)
+    batch = build_batch(make_documents([20, 30]), pad_id=0)
     with join_ranks(use_gpu=False) as ranks:
         model = load_model(tiny_base, TRAINING.model_copy(update={"param_dtype": "bfloat16"}), ranks)
         loss = compute_loss_sum(model, batch)

@@ -15,7 +15,7 @@ from training.optim import (
     split_parameters,
     sum_squares,
 )
-from voc.config import OptimizerConfig
+from voc.config_training import OptimizerConfig
 
 CONFIG = OptimizerConfig(name="muon", learning_rate=1e-3, warmup_steps=4, final_learning_rate_ratio=0.1)
 
@@ -63,3 +63,12 @@ def test_gradients_above_the_limit_are_scaled_to_it_and_others_left_alone() -> N
     assert gradients[1].item() == 4.0
     clip_gradients(gradients, 5.0, 1.0)
     assert sum_squares(gradients).item() == pytest.approx(1.0)
+
+
+def test_the_rate_of_8_bit_adamw_is_changed_in_place_because_its_step_is_compiled(tiny_base: Path) -> None:
+    model = read_model(tiny_base)
+    optimizers = build_optimizers(model, CONFIG.model_copy(update={"name": "adamw_8bit"}))
+    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    set_learning_rates(optimizers, 0.5)
+    set_learning_rates(optimizers, 0.25)
+    assert [float(rate) for rate in rates] == pytest.approx([2.5e-4] * len(rates))

@@ -1,0 +1,104 @@
+"""Cross-entropy of an output layer without all of its logits: a chunk of places at a time, gradients made on the way.
+
+A chunk's logits live for one product forward and two backward, so memory is `chunk x vocabulary` whatever the number of
+tokens. The gradient for the weight is summed in float32. `torch.nn.functional.linear_cross_entropy` does the same; it was
+three to four times slower on a CPU (docs/log.md) and is not in torch 2.11. On CUDA Liger's kernels are used where they are.
+
+Shapes: N places, E hidden size, V vocabulary.
+
+Source: gradients in the forward pass as in Liger Kernel, Hsu et al., arXiv:2410.10989.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from training.batches import IGNORE_INDEX
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        needs_hidden, needs_weight, *_ = ctx.needs_input_grad
+        hidden_grad = torch.empty_like(hidden) if needs_hidden else None
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(hidden), chunk):
+            part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
+            is_learned = wanted != IGNORE_INDEX
+            index = wanted.clamp(min=0).unsqueeze(1)
+            logits = F.linear(part, weight).float()
+            log_sum = torch.logsumexp(logits, dim=1, keepdim=True)
+            loss += ((log_sum - logits.gather(1, index)).squeeze(1) * is_learned).sum()
+            if hidden_grad is None and weight_grad is None:
+                continue
+            errors = logits.sub_(log_sum).exp_()
+            errors.scatter_add_(1, index, errors.new_full((1, 1), -1.0).expand_as(index))
+            errors *= is_learned.unsqueeze(1)
+            errors = errors.to(hidden.dtype)
+            if hidden_grad is not None:
+                torch.mm(errors, weight, out=hidden_grad[start : start + chunk])
+            if weight_grad is not None:
+                _add_product(weight_grad, errors, part)
+        ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:  # type: ignore[override]
+        hidden_grad, weight_grad = ctx.saved_tensors
+        return (
+            None if hidden_grad is None else hidden_grad * scale.to(hidden_grad.dtype),
+            None if weight_grad is None else weight_grad * scale.to(weight_grad.dtype),
+            None,
+            None,
+        )
+
+
+def _add_product(total: torch.Tensor, errors: torch.Tensor, hidden: torch.Tensor) -> None:
+    """Add errors.T @ hidden to a float32 sum."""
+    if errors.dtype == torch.float32:
+        total.addmm_(errors.T, hidden)
+    else:
+        total += errors.T @ hidden
+
+
+def sum_cross_entropy_chunked(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, chunk: int
+) -> torch.Tensor:
+    """Return the cross-entropy summed over the places with a target; backward once.
+
+    Args:
+        hidden: [N, E] last hidden states.
+        weight: [V, E] the output layer.
+        targets: [N] next tokens, or `IGNORE_INDEX`.
+        chunk: Places whose logits are held at once.
+    """
+    return _ChunkedLoss.apply(hidden, weight, targets, chunk)
+
+
+def sum_cross_entropy_liger(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the same by Liger's fused kernels, on CUDA."""
+    from liger_kernel.ops import LigerFusedLinearCrossEntropyFunction
+
+    result = LigerFusedLinearCrossEntropyFunction.apply(
+        hidden, weight, targets, None, None, IGNORE_INDEX, 0.0, 0.0, "sum"
+    )
+    return result[0] if isinstance(result, tuple) else result
+
+
+def sum_cross_entropy_plain(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the same with all logits at once, in float32: the reference."""
+    return F.cross_entropy(F.linear(hidden, weight).float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+def choose_kernel(wanted: str, device: torch.device) -> str:
+    """Return the kernel that `auto` stands for on this device: liger on CUDA where it is installed, else chunked."""
+    if wanted != "auto":
+        return wanted
+    return "liger" if device.type == "cuda" and importlib.util.find_spec("liger_kernel") else "chunked"

@@ -1,0 +1,61 @@
+"""One optimizer step in pure torch: gradients of some forward passes, their norm, clipping, the update.
+
+The loss of a step is the sum over its learned tokens divided by their number on *all* ranks, so it does not depend on the
+number of workers or on how samples fall into passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
+from torch.optim import Optimizer
+
+from training.batches import Batch
+from training.model import compute_loss_sum
+from training.optim import clip_gradients, list_local_gradients, sum_squares
+
+
+def compute_gradients(
+    model: torch.nn.Module, passes: Sequence[Batch], *, num_targets: int, world_size: int, syncs_every_pass: bool
+) -> torch.Tensor:
+    """Run the forward and backward passes of one step on this rank.
+
+    Args:
+        model: A model with a `packed_loss`, the same number of passes on every rank.
+        passes: This rank's passes, on its device.
+        num_targets: Learned tokens of the step, on all ranks.
+        world_size: Ranks.
+        syncs_every_pass: Reduce gradients after each pass and hold shards only; else once, after the last pass.
+
+    Returns:
+        This rank's loss sum, float32.
+    """
+    loss_sum = torch.zeros((), device=passes[0].input_ids.device)
+    for index, batch in enumerate(passes):
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(syncs_every_pass or index == len(passes) - 1)
+        loss = compute_loss_sum(model, batch)
+        # FSDP averages gradients over the ranks; the loss is a sum over all of them.
+        (loss * (world_size / num_targets)).backward()
+        loss_sum += loss.detach()
+    return loss_sum
+
+
+def reduce_figures(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: int) -> tuple[float, float]:
+    """Return the step's loss and the global norm of its gradients, equal on all ranks."""
+    totals = torch.stack([loss_sum, sum_squares(list_local_gradients(model)).to(loss_sum.device)])
+    dist.all_reduce(totals)
+    total_loss, total_squares = totals.tolist()
+    return total_loss / num_targets, math.sqrt(total_squares)
+
+
+def update(model: torch.nn.Module, optimizers: Sequence[Optimizer], grad_norm: float, max_grad_norm: float) -> None:
+    """Clip the gradients, whose global norm is `grad_norm`, and let every optimizer make its step."""
+    clip_gradients(list_local_gradients(model), grad_norm, max_grad_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

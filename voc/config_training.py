@@ -1,0 +1,173 @@
+"""The training part of the configuration tree: the engine, the update rule, what is watched, what is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from voc.config_data import PositiveInt, Ratio, Section
+
+
+class OptimizerConfig(Section):
+    """The update rule and its schedule: linear warm-up, then linear to final_learning_rate_ratio."""
+
+    name: Literal["adamw", "adamw_8bit", "muon"] = Field(
+        "adamw",
+        description="adamw; adamw_8bit: AdamW with both moments in 8 bits per block (torchao); "
+        "muon: Muon on matrices, AdamW on the rest",
+    )
+    learning_rate: float = Field(gt=0, description="peak rate of AdamW")
+    muon_learning_rate: float = Field(0.02, gt=0, description="peak rate of Muon; unused with adamw")
+    beta1: Ratio = Field(0.9, description="AdamW beta 1")
+    beta2: Ratio = Field(0.98, description="AdamW beta 2")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(20, ge=0, description="steps from 0 to the peak rate")
+    final_learning_rate_ratio: Ratio = Field(0.1, description="rate of the last step over the peak rate")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+
+
+class ExpertsConfig(Section):
+    """Mixture-of-experts models; dense models ignore nothing here because every key has its neutral value."""
+
+    implementation: Literal["grouped_mm", "loop"] = Field(
+        "grouped_mm", description="grouped_mm: one kernel over all experts; loop: one expert after the other"
+    )
+    router_aux_loss_weight: float = Field(
+        0.0, ge=0, description="weight of the load-balancing loss (Switch Transformer); 0: none"
+    )
+    parallel_size: PositiveInt = Field(
+        1, description="ranks that share one set of experts, each with rows of its own; divides num_workers"
+    )
+
+
+class EarlyStopConfig(Section):
+    """Stop when the model loses what it knew: the general loss on held-out rows rises."""
+
+    patience: int = Field(
+        0, ge=0, description="evaluations in a row above the limit after which training stops; 0: never"
+    )
+    max_general_rise_ratio: float = Field(
+        0.1, ge=0, description="held-out loss of general sources over its value before the first step, less 1"
+    )
+
+
+class ValidationConfig(Section):
+    """Loss on rows that were held out of every arm, per source and category."""
+
+    every_steps: int = Field(
+        0, ge=0, description="optimizer steps between evaluations, also before the first and after the last; 0: none"
+    )
+    rows_per_stratum: PositiveInt = Field(
+        64, description="rows held out of each source and category, at most one in ten of its rows"
+    )
+    early_stop: EarlyStopConfig = EarlyStopConfig()
+
+
+class GuardConfig(Section):
+    """What happens to a step whose loss is out of line; a loss that is no number always stops the run."""
+
+    spike_ratio: float = Field(
+        0.0, ge=0, description="a loss above this times the median of the window is a spike; 0: no guard"
+    )
+    window_steps: Annotated[int, Field(ge=2)] = Field(32, description="steps of the median; shorter at the beginning")
+    on_spike: Literal["report", "skip", "stop"] = Field(
+        "report",
+        description="report: log the step's samples; skip: also leave the weights as they are; stop: end the run",
+    )
+
+
+class CheckpointConfig(Section):
+    """What is kept so that a training can go on."""
+
+    every_steps: PositiveInt = Field(100, description="optimizer steps between checkpoints")
+    keep: PositiveInt = Field(2, description="how many of the newest checkpoints stay")
+    keep_best: bool = Field(
+        True, description="also keep the checkpoint with the least held-out loss (with validation.every_steps)"
+    )
+    asynchronous: bool = Field(True, description="write while training goes on; at most one is being written")
+    preemption_grace_s: PositiveInt = Field(
+        120, description="time from SIGTERM to the kill: a checkpoint is written within it and the process ends"
+    )
+
+
+class TrackingConfig(Section):
+    """Where the step figures go besides metrics.jsonl."""
+
+    backends: tuple[Literal["tensorboard", "mlflow"], ...] = Field(
+        ("tensorboard",),
+        description="tensorboard: event files beside metrics.jsonl; mlflow: the server of MLFLOW_TRACKING_URI",
+    )
+    mlflow_experiment: str = Field("nightforge", description="experiment of MLflow runs")
+
+
+class TrainingConfig(Section):
+    """Full-parameter fine-tuning; every arm takes the same number of optimizer steps."""
+
+    num_workers: PositiveInt = Field(1, description="Ray Train workers (GPUs, or CPU processes)")
+    cpus_per_worker: PositiveInt = Field(1, description="CPUs that a worker reserves")
+    gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs that a worker reserves")
+    max_steps: PositiveInt = Field(description="optimizer steps of every arm")
+    max_wall_s: PositiveInt | None = Field(
+        None, description="time for the steps of one arm, resumed ones included; then the model is exported as it is"
+    )
+    batch_unit: Literal["samples", "rows"] = Field(
+        "samples",
+        description="what global_batch_size counts: samples (laid out in rows step by step), or rows packed over the "
+        "whole order (the densest; the number of samples follows from them)",
+    )
+    global_batch_size: PositiveInt = Field(description="samples or rows per optimizer step, over all workers")
+    max_seq_len: PositiveInt = Field(description="tokens of one packed row; a longer sample is refused, never cut")
+    micro_batch_size: PositiveInt = Field(
+        1, description="a forward pass holds at most this many times max_seq_len tokens, documents end to end"
+    )
+    param_dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="dtype of forward and backward")
+    master_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="dtype of the weights that are updated, their gradients and the optimizer's state"
+    )
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="what the backward pass computes again: nothing; all but matrix products and attention; each decoder layer",
+    )
+    compile: Literal["none", "layers"] = Field(
+        "none", description="layers: torch.compile of each decoder layer, passes padded to one length"
+    )
+    gradient_sync: Literal["last_pass", "every_pass"] = Field(
+        "last_pass",
+        description="last_pass: gradients are reduced once per step, whole ones are held until then; "
+        "every_pass: after each forward pass, only shards are held",
+    )
+    loss_kernel: Literal["auto", "chunked", "liger", "plain"] = Field(
+        "auto",
+        description="cross-entropy of the output layer; chunked: never more than loss_chunk_tokens x vocabulary logits; "
+        "liger: the same in Triton kernels; plain: all logits; auto: liger on CUDA where it is installed, else chunked",
+    )
+    loss_chunk_tokens: PositiveInt = Field(512, description="places whose logits are held at once by the chunked loss")
+    experts: ExpertsConfig = ExpertsConfig()
+    optimizer: OptimizerConfig
+    validation: ValidationConfig = ValidationConfig()
+    guard: GuardConfig = GuardConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    log_every_steps: PositiveInt = Field(10, description="optimizer steps between progress lines")
+    max_failures: int = Field(1, ge=0, description="worker-group restarts that Ray Train may make")
+    start_timeout_s: PositiveInt = Field(1800, description="wait for the workers' resources (autoscaling included)")
+
+    @model_validator(mode="after")
+    def _check_fit(self) -> TrainingConfig:
+        problems = []
+        if self.global_batch_size % self.num_workers:
+            problems.append(
+                f"global_batch_size {self.global_batch_size} is not a multiple of training.num_workers {self.num_workers}"
+            )
+        if self.num_workers % self.experts.parallel_size:
+            problems.append(
+                f"experts.parallel_size {self.experts.parallel_size} does not divide training.num_workers {self.num_workers}"
+            )
+        if self.validation.early_stop.patience and not self.validation.every_steps:
+            problems.append("validation.early_stop.patience needs validation.every_steps above 0")
+        if self.master_dtype == "bfloat16" and self.param_dtype == "float32":
+            problems.append("param_dtype float32 with master_dtype bfloat16 computes more digits than there are")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
