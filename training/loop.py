@@ -24,6 +24,7 @@ from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import Ranks, join_ranks
 from training.step import compute_gradients, reduce_figures, update
+from training.tracking import track
 from voc.errors import TrainingError
 
 Report = Callable[[StepFigures], None]
@@ -69,15 +70,18 @@ def train(job: TrainingJob, report: Report | None = None) -> None:
         done, metrics = checkpoints.load_newest(model, optimizers)
         log = ProgressLog(job, ranks, done)
         log.print_start(model, time.monotonic() - start)
-        for step in range(done, training.max_steps):
-            figures = run_step(job, ranks, model, optimizers, step)
-            metrics.append(figures)
-            log.add(figures)
-            finished = step + 1
-            if finished % training.checkpoint.every_steps == 0 or finished == training.max_steps:
-                checkpoints.save(finished, model, optimizers, metrics)
-                if report is not None:
-                    report(figures)
+        with track(job, ranks, metrics) as tracking:
+            for step in range(done, training.max_steps):
+                figures = run_step(job, ranks, model, optimizers, step)
+                metrics.append(figures)
+                log.add(figures)
+                tracking.add(figures)
+                finished = step + 1
+                if finished % training.checkpoint.every_steps == 0 or finished == training.max_steps:
+                    checkpoints.save(finished, model, optimizers, metrics)
+                    tracking.flush()
+                    if report is not None:
+                        report(figures)
         export_model(job, ranks, model, metrics)
 
 

@@ -92,6 +92,10 @@ class RunLayout:
         """One checkpoint, finished when its manifest is there."""
         return f"{self.checkpoints(arm)}/step-{step:08d}"
 
+    def tracking(self, arm: str) -> str:
+        """What grows while an arm is trained: metrics.jsonl so far, TensorBoard's files; never finished."""
+        return f"{self.arm(arm)}/tracking"
+
     def samples(self, arm: str) -> str:
         """An arm's samples in training order, in shards that ranks read step by step."""
         return f"{self.arm(arm)}/samples"
