@@ -133,7 +133,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             passes = []
             for _ in range(arguments.passes_per_step):
                 documents = [d for row in itertools.islice(rows, arguments.rows_per_pass) for d in row]
-                shape = {"padded_length": pass_tokens, "longest": arguments.row_len} if arguments.compile == "layers" else {}
+                shape = (
+                    {"padded_length": pass_tokens, "longest": arguments.row_len}
+                    if arguments.compile == "layers"
+                    else {}
+                )
                 passes.append(build_batch(documents, pad_id=0, **shape).to(ranks.device))
             return passes
 
@@ -257,7 +261,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run every combination and print a table and the JSON line."""
     arguments = build_parser().parse_args(argv)
     combinations = [
-        dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*(getattr(arguments, name) for name in SWEPT))
+        dict(zip(SWEPT, values, strict=True))
+        for values in itertools.product(*(getattr(arguments, name) for name in SWEPT))
     ]
     if arguments.here:
         print(json.dumps(run(argparse.Namespace(**vars(arguments) | combinations[0]))), flush=True)
@@ -268,7 +273,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         results.append(figures)
         shown = ("tokens_per_s", "mfu", "mfu_6nd", "peak_gib", "bytes_per_parameter", "failed")
         what = ", ".join(f"{key} {value}" for key, value in combination.items() if len(getattr(arguments, key)) > 1)
-        print(f"{what or arguments.shape}: " + ", ".join(f"{k} {figures[k]}" for k in shown if k in figures), flush=True)
+        print(
+            f"{what or arguments.shape}: " + ", ".join(f"{k} {figures[k]}" for k in shown if k in figures), flush=True
+        )
     print(json.dumps({"benchmark": "train_gpu", "shape": arguments.shape, "results": results}))
 
 

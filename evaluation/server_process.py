@@ -20,8 +20,8 @@ from typing import IO
 STOP_GRACE_S = 1.5
 TAIL_LINES = 40
 _POLL_S = 0.05
-# TERM is ignored: Ray sends it to every descendant, and the watchdog is for what is left after that. `kill -9 -- -PID` would be an
-# illegal number to dash, which is Debian's /bin/sh.
+# TERM is ignored: Ray sends it to every descendant, and the watchdog is for what is left after that. `kill -9 -- -PID` would be
+# an illegal number to dash, which is Debian's /bin/sh.
 _WATCHDOG = "trap '' TERM INT HUP; read -r _; kill -s KILL -- -\"$0\" 2>/dev/null"
 
 
