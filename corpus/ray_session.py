@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from voc.errors import VocError
+from voc.errors import TrainingError, VocError
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,7 +111,11 @@ def keep_here(map_parts: MapParts) -> MapParts:
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Connect to the cluster that `RAY_ADDRESS` names, or start one on this machine and end it afterwards."""
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one on this machine and end it afterwards.
+
+    Raises:
+        TrainingError: If Ray cannot be started here.
+    """
     set_ray_variables()
 
     import ray
@@ -125,11 +129,25 @@ def ray_session() -> Iterator[None]:
     else:
         # Processes that are started here inherit them; a runtime environment would cost each worker a start of its own.
         os.environ.update(variables)
-        ray.init(include_dashboard=False, logging_level=logging.WARNING)
+        _start_ray()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_ray() -> None:
+    import ray
+
+    try:
+        ray.init(include_dashboard=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray raises no narrower one; its node gives itself up when its agent takes over 15 s
+        raise TrainingError(
+            f"Ray did not start on this machine: {error}",
+            expected="a node that is up within half a minute",
+            remedy="look at the end of raylet.err in the newest session folder (/tmp/ray/session_latest/logs); on a busy "
+            "machine run the stage again, or start a cluster beforehand and set RAY_ADDRESS",
+        ) from error
 
 
 def set_ray_variables() -> None:

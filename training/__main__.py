@@ -27,21 +27,25 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 def run_training(arguments: argparse.Namespace) -> None:
     """Train one arm and export its model."""
     from training.job import is_trained, open_job
+    from training.startup import StartupClock
 
+    clock = StartupClock()
     run = open_run(arguments.store_uri, arguments.run_id)
     job = open_job(run, arguments.arm)
     if is_trained(job):
         print(f"arm {arguments.arm!r} of {arguments.run_id} is trained already, from the same inputs", flush=True)
         return
+    clock.mark("open_job")
     with run.timed(f"train-{arguments.arm}"):
         if arguments.without_ray:
             from training.loop import train
 
-            train(job)
+            clock.mark("import_loop")
+            train(job, clock=clock)
         else:
             from training.driver import train_on_ray
 
-            train_on_ray(job)
+            train_on_ray(job, clock)
 
 
 def run_show(arguments: argparse.Namespace) -> None:

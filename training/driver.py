@@ -3,6 +3,9 @@
 Checkpoints and the model go straight to our store; Ray Train's own storage holds only its bookkeeping. Each
 `ray.train.report` blocks for about one health-check interval, so it is called at checkpoints only.
 
+Ray Train restarts workers that fail; a group that finds no room it would ask for again and again, so a start that timed out
+ends the training here, and what comes too late is left to the next try of the stage.
+
 Source: https://docs.ray.io/en/latest/train/getting-started-pytorch.html
 """
 
@@ -15,67 +18,77 @@ from collections.abc import Mapping
 from typing import Any
 
 from corpus.ray_session import ray_session
+from training.capacity import WorkerRequest, check_capacity, explain_shortage, read_cluster
 from training.job import TrainingJob, is_trained, open_job
+from training.startup import ENTER_WORKER, StartupClock
 from voc.errors import TrainingError, VocError
 from voc.run import open_run
 
 HEALTH_CHECK_INTERVAL_S = 0.5
 
 
-def train_on_ray(job: TrainingJob) -> None:
+def train_on_ray(job: TrainingJob, clock: StartupClock) -> None:
     """Train an arm with Ray Train on the cluster that `RAY_ADDRESS` names, else on a local one.
 
     Raises:
-        TrainingError: If the workers failed more often than `training.max_failures` allows, or for a named reason.
+        TrainingError: If the cluster has no room for the workers and cannot get it, if they failed more often than
+            `training.max_failures` allows, or for a named reason.
     """
     training = job.training
+    request = WorkerRequest(training.num_workers, training.cpus_per_worker, training.gpus_per_worker)
     _set_train_variables(training.start_timeout_s)
+    starts_ray = "RAY_ADDRESS" not in os.environ
     with ray_session(), tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        clock.mark("start_ray")
+        waiting = check_capacity(request, read_cluster(started_here=starts_ray), training.start_timeout_s)
+        if waiting is not None:
+            print(f"{job.arm}: {waiting}", flush=True)
+        import ray.train.torch  # noqa: F401  # seconds, and so a mark of their own
 
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={
-                "store_uri": job.run.store.uri,
-                "run_id": job.run.layout.run_id,
-                "arm": job.arm,
-                "base_digest": job.base.digest,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=training.num_workers,
-                use_gpu=training.gpus_per_worker > 0,
-                resources_per_worker={"CPU": float(training.cpus_per_worker), "GPU": float(training.gpus_per_worker)},
-            ),
-            run_config=RunConfig(
-                name=f"{job.run.layout.run_id}-{job.arm}",
-                storage_path=storage,
-                failure_config=FailureConfig(max_failures=training.max_failures),
-            ),
-        )
-        _fit(trainer, job)
+        clock.mark("import_ray_train")
+        for attempt in range(training.max_failures + 1):
+            if _fit(job, request, storage, clock, is_last=attempt == training.max_failures):
+                break
     if not is_trained(job):
         raise TrainingError(f"the workers of arm {job.arm!r} ended without a finished export")
 
 
 def train_worker(settings: Mapping[str, Any]) -> None:
     """Train on one Ray Train worker."""
+    clock = StartupClock(settings["marks"])
+    clock.mark(ENTER_WORKER)
     import ray.train
 
     from training.loop import train
 
+    clock.mark("import_loop")
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # each report prints all of its figures on every rank
     run = open_run(settings["store_uri"], settings["run_id"])
     job = open_job(run, settings["arm"], base_digest=settings["base_digest"])
-    train(job, lambda figures: ray.train.report(dict(figures)))
+    clock.mark("open_job_in_worker")
+    train(job, lambda figures: ray.train.report(dict(figures)), clock)
 
 
-def _fit(trainer: Any, job: TrainingJob) -> None:
+def _fit(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock, *, is_last: bool) -> bool:
+    """Train with one Ray Train controller.
+
+    Returns:
+        False if workers were lost before they were ready and this was not the last attempt: the controller counts these
+        together with starts that timed out, so it makes no second attempt at either.
+    """
     from ray.train import TrainingFailedError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
     try:
-        trainer.fit()
+        _build_trainer(job, request, storage, clock).fit()
     except TrainingFailedError as error:
+        cause = getattr(error, "controller_failure", None)
+        if isinstance(cause, WorkerGroupStartupFailedError) and not is_last:
+            return False
+        if isinstance(cause, WorkerGroupStartupTimeoutError):
+            cluster = read_cluster(started_here=False)
+            circumstance = f"it was waited for {job.training.start_timeout_s} s (training.start_timeout_s)"
+            raise explain_shortage(request, cluster, circumstance) from error
         named = next((e for e in getattr(error, "worker_failures", {}).values() if isinstance(e, VocError)), None)
         if named is not None:
             raise named from error
@@ -84,6 +97,35 @@ def _fit(trainer: Any, job: TrainingJob) -> None:
             expected=f"at most {job.training.max_failures} restarts (training.max_failures)",
             remedy="see the workers' messages above; the same stage continues from the newest checkpoint",
         ) from error
+    return True
+
+
+def _build_trainer(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "store_uri": job.run.store.uri,
+            "run_id": job.run.layout.run_id,
+            "arm": job.arm,
+            "base_digest": job.base.digest,
+            "marks": clock.marks,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=request.num_workers, use_gpu=request.gpus > 0, resources_per_worker=request.per_worker
+        ),
+        run_config=RunConfig(
+            name=f"{job.run.layout.run_id}-{job.arm}",
+            storage_path=storage,
+            # For a type checker ray.train exports the classes of its first version.
+            failure_config=FailureConfig(
+                max_failures=job.training.max_failures,
+                controller_failure_limit=0,  # type: ignore[call-arg]
+            ),
+        ),
+    )
 
 
 def _set_train_variables(start_timeout_s: int) -> None:

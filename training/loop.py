@@ -23,6 +23,7 @@ from training.metrics import StepFigures
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import Ranks, join_ranks
+from training.startup import StartupClock
 from training.step import compute_gradients, reduce_figures, update
 from training.tracking import track
 from voc.errors import TrainingError
@@ -47,32 +48,39 @@ class StepWork:
     slots: int
 
 
-def train(job: TrainingJob, report: Report | None = None) -> None:
+def train(job: TrainingJob, report: Report | None = None, clock: StartupClock | None = None) -> None:
     """Train one arm from its newest checkpoint to its last step, export the model, commit what training leaves.
 
     Args:
         job: The arm's job; every rank opens its own.
         report: Called on every rank after each checkpoint and at the end, with the newest figures.
+        clock: The marks of this start so far; without it the start of this process is the first.
 
     Raises:
         TrainingError: If the loss stops being a number.
         IntegrityError: If the exported model is not the trained one.
     """
+    clock = clock or StartupClock()
     training = job.training
     use_gpu = training.gpus_per_worker > 0
     if not use_gpu:
         torch.set_num_threads(training.cpus_per_worker)
     with join_ranks(use_gpu=use_gpu) as ranks:
         start = time.monotonic()
+        clock.mark("join_ranks")
         model = load_model(job.base.folder, training, ranks)
         optimizers = build_optimizers(model, training.optimizer)
+        clock.mark("load_model")
         checkpoints = Checkpoints(job, ranks)
         done, metrics = checkpoints.load_newest(model, optimizers)
+        clock.mark("find_checkpoint")
         log = ProgressLog(job, ranks, done)
         log.print_start(model, time.monotonic() - start)
         with track(job, ranks, metrics) as tracking:
             for step in range(done, training.max_steps):
                 figures = run_step(job, ranks, model, optimizers, step)
+                if step == done:
+                    clock.finish(job, ranks, step)
                 metrics.append(figures)
                 log.add(figures)
                 tracking.add(figures)

@@ -96,6 +96,10 @@ class RunLayout:
         """What grows while an arm is trained: metrics.jsonl so far, TensorBoard's files; never finished."""
         return f"{self.arm(arm)}/tracking"
 
+    def startup(self, arm: str) -> str:
+        """Where the time before the first step went, of the newest start."""
+        return f"{self.arm(arm)}/startup.json"
+
     def samples(self, arm: str) -> str:
         """An arm's samples in training order, in shards that ranks read step by step."""
         return f"{self.arm(arm)}/samples"

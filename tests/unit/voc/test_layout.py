@@ -52,8 +52,8 @@ def test_all_keys_of_a_run_are_below_it_and_distinct() -> None:
     layout = RunLayout("r")
     keys = [
         layout.config, layout.models, layout.data, layout.mixture("a"), layout.checkpoint("a", 7), layout.export("a"),
-        layout.training("a"), layout.endpoint("m"), layout.shard("m", "voc", 0, 2), layout.shard("m", "voc", 1, 2),
-        layout.results("m"), layout.decision, layout.promotion, layout.report, layout.timings,
+        layout.startup("a"), layout.training("a"), layout.endpoint("m"), layout.shard("m", "voc", 0, 2),
+        layout.shard("m", "voc", 1, 2), layout.results("m"), layout.decision, layout.promotion, layout.report, layout.timings,
     ]  # fmt: skip
     assert all(key.startswith("runs/r/") for key in keys)
     assert len(set(keys)) == len(keys)
