@@ -35,8 +35,18 @@ class _Record:
 
     line: int
     cells: list[str] = field(default_factory=list)
-    data: bytes = b""
+    lines: list[Line] = field(default_factory=list)
     problem: Rejection | None = None
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        return b"".join(line.data + b"\n" for line in self.lines)
+
+    def reject(self, error: RowError) -> Rejection:
+        """Return the refusal of this row, with all of its lines."""
+        last = self.lines[-1].reject(error.reason, error.detail)
+        return Rejection(self.line, last.reason, last.detail, show_bytes(self.data))
 
 
 def read_csv(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> Iterator[RawRow | Rejection]:
@@ -68,7 +78,7 @@ def _make_row(record: _Record, fields: dict[str, int], num_columns: int) -> RawR
             raise RowError("column_count", f"the row has {len(record.cells)} cells, expected {num_columns}")
         row = shape_row({field: _read_cell(field, record.cells[index]) for field, index in fields.items()})
     except RowError as error:
-        return Rejection(record.line, error.reason, error.detail, show_bytes(record.data))
+        return record.reject(error)
     return RawRow(row, record.line, show_bytes(record.data).rstrip("\r\n"))
 
 
@@ -113,7 +123,7 @@ class _RecordReader:
                 rows = csv.reader(self._feed(), strict=True, delimiter=self._delimiter)
                 continue
             if cells:
-                yield _Record(self._taken[0].number, cells, b"".join(line.data + b"\n" for line in self._taken))
+                yield _Record(self._taken[0].number, cells, self._taken)
         if self._end is not None:
             yield _Record(self._end.line, problem=self._end)
 

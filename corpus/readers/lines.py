@@ -1,7 +1,8 @@
 """Lines of a file or of a byte range of it, and JSON objects on them, in memory that no line can exceed.
 
 A line belongs to the range in which it begins, so ranges of any size give every line once. A line longer than the limit is
-passed over in chunks. What a damaged gzip file still gives is given; the damage itself is one more refused row.
+passed over in chunks. What a damaged gzip file still gives is given; the damage itself is one more refused row. A last line
+that nothing ends is read as any other; if it is half a row, the file was cut off, as an upload that did not finish is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from corpus.readers.addresses import open_file
@@ -25,6 +26,10 @@ RAW_CHARS = 64 << 10
 HEAD_BYTES = 2048
 BOM = b"\xef\xbb\xbf"
 Converted = tuple[dict[str, Any], tuple[str, ...]]
+# What half a row looks like; a row that can be read and is wrong otherwise is no sign of a cut.
+_SIGNS_OF_A_CUT = frozenset(
+    {"malformed_json", "malformed_csv", "column_count", "encoding", "no_quadruple", "malformed_quadruple", "malformed_span"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Line:
         size_bytes: Length.
         data: The line, or if it is too long the first 2 KiB of it.
         is_too_long: Whether it is longer than the limit.
+        is_unended: Whether the file ends without ending this line.
     """
 
     number: int
@@ -44,9 +50,13 @@ class Line:
     size_bytes: int
     data: bytes
     is_too_long: bool = False
+    is_unended: bool = False
 
     def reject(self, reason: str, detail: str) -> Rejection:
-        """Return the refusal of this line."""
+        """Return the refusal of this line; half a row at the end of a file says that the file was cut off."""
+        if self.is_unended and reason in _SIGNS_OF_A_CUT:
+            detail = f"the file ends in the middle of a row ({detail}); every row before byte {self.offset} was read"
+            reason = "truncated_file"
         return Rejection(self.number, reason, detail, show_bytes(self.data))
 
     def reject_too_long(self, max_row_bytes: int) -> Rejection:
@@ -99,7 +109,7 @@ class LineCutter:
         if self._size and not self.is_done:
             line = self._complete(b"")
             if line is not None and line.data:
-                yield line
+                yield replace(line, is_unended=True)
 
     def reject_rest(self, reason: str, problem: str) -> Rejection:
         """Return the refusal of everything from the incomplete line on."""

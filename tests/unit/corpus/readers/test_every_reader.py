@@ -160,6 +160,28 @@ def test_a_truncated_gzip_file_gives_a_beginning_and_says_that_it_is_one(
         assert len(refused) == 1 or FILES[name][0] == "csv"  # there a row of two lines may have lost its second one
 
 
+UNPACKED = [name for name in FILES if name.endswith((".jsonl", ".csv", ".tsv"))]
+
+
+@pytest.mark.parametrize("name", UNPACKED)
+@given(row=st.integers(3, NUM_ROWS - 1), kept=st.floats(0.1, 0.5))
+def test_a_file_that_ends_in_the_middle_of_a_row_says_that_it_was_cut_off(
+    tmp_path_factory: pytest.TempPathFactory, name: str, row: int, kept: float
+) -> None:
+    data = FILES[name][1]
+    ends = [place for place, byte in enumerate(data) if byte == 10]
+    if FILES[name][0] == "csv":
+        ends = ends[::2]  # after the header, every row has two lines
+    start, end = ends[row - 1], ends[row]
+    items = read_any(tmp_path_factory.mktemp("half"), name, data[: start + 2 + int((end - start) * kept)])
+    assert items is not None
+    num_whole = sum(isinstance(item, RawRow) for item in items)
+    assert num_whole == (row if FILES[name][0] != "csv" else row - 1)
+    refused = name_items(items[num_whole:])
+    assert refused[-1] == "truncated_file"
+    assert len(refused) == 1 or FILES[name][0] == "csv"  # there half a row may be two lines
+
+
 @pytest.mark.parametrize("name", ["snappy.parquet", "plain.parquet"])
 @given(mutations=MUTATIONS.filter(bool))
 def test_every_row_of_a_parquet_file_is_given_or_counted_as_lost(

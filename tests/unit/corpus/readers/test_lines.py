@@ -143,6 +143,21 @@ def test_a_truncated_gzip_file_gives_every_whole_row_before_the_cut(tmp_path: Pa
     assert last.raw == to_jsonl(rows[len(whole) : len(whole) + 1]).decode()[: len(last.raw)]
 
 
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [(b'{"id": "r1", "comm', "truncated_file"), (b'{"id": "caf\xc3', "truncated_file"), (b"[1, 2]", "schema")],
+    ids=["half a row", "half a letter", "a whole row that is wrong otherwise"],
+)
+def test_a_last_line_that_is_half_a_row_says_that_the_file_was_cut_off(
+    tmp_path: Path, last: bytes, reason: str
+) -> None:
+    first, refused = read_bytes(tmp_path, GOOD + last)
+    assert isinstance(first, RawRow)
+    assert isinstance(refused, Rejection)
+    assert (refused.line, refused.reason) == (2, reason)
+    assert (f"every row before byte {len(GOOD)} was read" in refused.detail) == (reason == "truncated_file")
+
+
 def test_only_the_checksum_of_a_gzip_file_is_cut_off(tmp_path: Path) -> None:
     items = read_bytes(tmp_path, gzip.compress(GOOD * 3)[:-3], "rows.jsonl.gz")
     assert name_items(items) == [make_row(0)] * 3 + ["truncated_file"]
