@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from voc.config_arms import ArmConfig
 from voc.config_training import TrainingConfig
 from voc.errors import MixtureError
 from voc.manifest import Manifest, write_manifest
-from voc.mixture import MixturePlan
+from voc.mixture import MixturePlan, describe_odd_sums
 from voc.store import Store
 
 SAMPLES_VERSION = 1
@@ -37,6 +37,7 @@ class ArmPlan:
         positions: [samples] position in the training order, step after step.
         packed_rows: [samples] packed row in the step, or -1 where the ranks lay rows out.
         packing: The packing of the whole order, where rows are the unit.
+        notes: What its writer may not have meant.
     """
 
     name: str
@@ -45,12 +46,15 @@ class ArmPlan:
     positions: np.ndarray
     packed_rows: np.ndarray
     packing: PackingPlan | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what `mixture.json` holds: the mixture, and how it falls into steps."""
         document = {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)}
         if self.packing is not None:
             document["packing"] = self.packing.to_json()
+        if self.notes:
+            document["notes"] = list(self.notes)
         return document
 
 
@@ -61,6 +65,7 @@ def plan_arm(arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, Usab
         MixtureError: If the mixture cannot be drawn.
     """
     figures = {name: rows.figures for name, rows in usable.items()}
+    notes = tuple(describe_odd_sums(arm.sources))
 
     def draw(num_samples: int) -> MixturePlan:
         return plan_draw(figures, arm.sources, unit=arm.unit, num_samples=num_samples, seed=seed)
@@ -68,9 +73,10 @@ def plan_arm(arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, Usab
     if training.batch_unit == "samples":
         num_samples = training.max_steps * training.global_batch_size
         sizes = np.full(training.max_steps, training.global_batch_size, dtype=np.int64)
-        return ArmPlan(arm.name, draw(num_samples), sizes, np.arange(num_samples), np.full(num_samples, -1, np.int32))
+        places, no_rows = np.arange(num_samples), np.full(num_samples, -1, np.int32)
+        return ArmPlan(arm.name, draw(num_samples), sizes, places, no_rows, notes=notes)
     plan, packing = _fill_rows(arm, training, usable, draw)
-    return lay_out_rows(arm.name, plan, packing, training.max_steps)
+    return replace(lay_out_rows(arm.name, plan, packing, training.max_steps), notes=notes)
 
 
 def lay_out_rows(name: str, plan: MixturePlan, packing: PackingPlan, num_steps: int) -> ArmPlan:

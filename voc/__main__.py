@@ -23,6 +23,7 @@ from voc.config_reference import describe_config
 from voc.errors import ConfigError
 from voc.importers.acos import describe_import, import_acos, write_acos
 from voc.layout import model_key
+from voc.mixture import describe_odd_sums
 from voc.model_folder import put_model
 from voc.preflight import run_preflight
 from voc.store import open_store
@@ -127,6 +128,9 @@ def _check_config(arguments: argparse.Namespace) -> None:
     config = _load(arguments)
     arms = ", ".join(arm.name for arm in config.arms) or "none"
     print(f"{arguments.config} is right: {config.name}, arms {arms}, hash {hash_config(config)}")
+    for arm in config.arms:
+        for note in describe_odd_sums(arm.sources):
+            print(f"note: arm {arm.name}: {note}")
 
 
 def _describe_config(_: argparse.Namespace) -> None:

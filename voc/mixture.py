@@ -205,6 +205,18 @@ def count_rows(num_rows: Mapping[Stratum, int], stratum: Stratum) -> int:
     return sum(count for key, count in num_rows.items() if key.source == stratum.source)
 
 
+def describe_odd_sums(sources: Sequence[WeightedSource]) -> list[str]:
+    """Say which weights sum to neither 1 nor 100, as shares and percents do: perhaps their writer meant something else."""
+    groups = {"the weights of the sources": {source.name: source.weight for source in sources}}
+    groups |= {f"the categories of {source.name}": dict(source.categories) for source in sources if source.categories}
+    sums = {what: sum(weights.values()) for what, weights in groups.items()}
+    return [
+        f"{what} sum to {total:g}, not to 1 or 100; each counts as its share of that sum"
+        for what, total in sums.items()
+        if not any(math.isclose(total, whole, rel_tol=1e-6) for whole in (1, 100))
+    ]
+
+
 def check_weights(sources: Sequence[WeightedSource], num_rows: Mapping[Stratum, int], num_samples: int) -> None:
     """Check that a mixture can be drawn.
 

@@ -135,15 +135,18 @@ def _count_found_leaks(report: Mapping[str, Any]) -> int:
 
 
 def _check_arms(report: Mapping[str, Any]) -> list[Attention]:
-    return [
-        Attention(
-            f"{name}: every row of {draw.title} is seen {draw.epochs:.1f} times on average.",
-            "Many repeats are learned by heart: add rows, or lower its weight.",
-        )
-        for name, arm in (report.get("arms") or {}).items()
-        for draw in list_draws(arm)
-        if draw.epochs is not None and draw.epochs > MANY_REPEATS
-    ]
+    found = []
+    for name, arm in (report.get("arms") or {}).items():
+        found += [Attention(f"{name}: {note}.", "Nothing, if that is meant.") for note in arm.get("notes") or []]
+        found += [
+            Attention(
+                f"{name}: every row of {draw.title} is seen {draw.epochs:.1f} times on average.",
+                "Many repeats are learned by heart: add rows, or lower its weight.",
+            )
+            for draw in list_draws(arm)
+            if draw.epochs is not None and draw.epochs > MANY_REPEATS
+        ]
+    return found
 
 
 def _check_labels(report: Mapping[str, Any]) -> list[Attention]:

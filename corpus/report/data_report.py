@@ -11,6 +11,7 @@ import numpy as np
 from corpus.arms import ArmPlan
 from corpus.build import Corpus
 from corpus.packing import plan_packing
+from corpus.report.drawn_categories import describe_arm_draws
 from corpus.report.statistics import cover_leaves, merge_statistics
 from corpus.sources import Source
 from voc.label_reading import CARRIED_OVER, REPAIRED_LABELS
@@ -27,7 +28,8 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
         max_seq_len: Tokens of a packed row.
     """
     classes = merge_statistics(*(s.statistics for s in corpus.sources if s.config.format == "voc")).describe_classes()
-    lengths = np.concatenate([rows.figures.tokens for rows in corpus.usable.values()])
+    figures = {name: rows.figures for name, rows in corpus.usable.items()}
+    lengths = np.concatenate([rows.tokens for rows in figures.values()])
     return {
         "files": {source.name: _describe_source(source, corpus) for source in corpus.all_sources},
         "classes": {"train": classes, "test": corpus.test.statistics.describe_classes()},
@@ -35,7 +37,9 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
         "duplicates": corpus.duplicates.to_json(),
         "contamination": corpus.contamination.to_json(),
         "packing": {str(max_seq_len): plan_packing(lengths, max_seq_len).to_json()},
-        "arms": {plan.name: plan.to_json() for plan in plans},
+        "arms": {
+            plan.name: {**plan.to_json(), "sources": describe_arm_draws(plan.plan, figures)} for plan in plans
+        },
     }
 
 

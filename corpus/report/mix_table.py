@@ -13,6 +13,7 @@ from corpus.report.report_view import (
     count_unseen_in_training,
     count_used,
     list_coverage,
+    list_detailed_draws,
     list_draws,
     list_figures,
     list_reasons,
@@ -67,19 +68,19 @@ def _format_arm(name: str, arm: Mapping[str, Any]) -> str:
     head = ["source", "category", "weight", "rows", "drawn", "tokens", "assistant", "of tokens", "epochs"]
     rows = [[*head, "repeats", "unused", "sampling"]]
     draws = list_draws(arm)
-    for draw in draws:
+    for draw in list_detailed_draws(arm):
         counts = [draw.num_rows, draw.num_samples, draw.num_tokens, draw.num_assistant_tokens]
         rows.append(
             [
                 draw.name,
                 draw.category or "(all)",
-                format_share(draw.weight),
+                "" if draw.is_detail else format_share(draw.weight),
                 *map(format_count, counts),
                 format_share(draw.shares["tokens"]),
                 "-" if draw.epochs is None else f"{draw.epochs:.2f}",
                 format_count(draw.max_repeats),
                 format_count(draw.unused_rows),
-                draw.sampling or "-",
+                "" if draw.is_detail else draw.sampling or "-",
             ]
         )
     if len(draws) > 1:
@@ -93,7 +94,8 @@ def _format_arm(name: str, arm: Mapping[str, Any]) -> str:
         f"arm {make_printable(name)}: {format_count(arm.get('num_samples'))} samples, weights in {unit}, "
         f"seed {arm.get('seed', '?')}"
     )
-    return f"{title}\n{format_columns(rows, num_text_columns=2)}"
+    notes = [_wrap("note", [str(note)]) for note in arm.get("notes") or []]
+    return "\n".join([title, format_columns(rows, num_text_columns=2), *notes])
 
 
 def _format_sources(report: Mapping[str, Any]) -> str:

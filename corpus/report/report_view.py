@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voc.taxonomy import LEVELS
@@ -17,6 +17,7 @@ TEST = "test"
 _NAME_KEYS = ("source", "other", "evaluation_set", "set", "suite", "name", "file", "action", "kind", "reason", "split")
 _MAX_NAME = 80
 _MAX_LISTED = 50
+_MEASURES = {"samples": "num_samples", "tokens": "num_tokens", "assistant_tokens": "num_assistant_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Draw:
         max_repeats: How often its most seen row is seen.
         unused_rows: Rows that are never drawn.
         sampling: `over`, `under` or `once`.
+        is_detail: Whether it is one category of a source that is drawn as its rows occur, and in the source's draw already.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Draw:
     max_repeats: int | None
     unused_rows: int | None
     sampling: str | None
+    is_detail: bool = False
 
     @property
     def title(self) -> str:
@@ -89,26 +92,38 @@ class Figure:
 
 def list_draws(arm: Mapping[str, Any]) -> list[Draw]:
     """Return what an arm draws, in the arm's order."""
-    measures = {"samples": "num_samples", "tokens": "num_tokens", "assistant_tokens": "num_assistant_tokens"}
+    return [draw for draw in list_detailed_draws(arm) if not draw.is_detail]
+
+
+def list_detailed_draws(arm: Mapping[str, Any]) -> list[Draw]:
+    """Return the same, each source that is drawn as its rows occur followed by its categories."""
     entries = arm.get("sources") or []
-    totals = {measure: sum_known(entry.get(key) for entry in entries) for measure, key in measures.items()}
-    return [
-        Draw(
-            name=entry["name"],
-            category=entry.get("category"),
-            weight=entry.get("weight"),
-            num_rows=entry.get("num_rows"),
-            num_samples=entry.get("num_samples"),
-            num_tokens=entry.get("num_tokens"),
-            num_assistant_tokens=entry.get("num_assistant_tokens"),
-            shares={measure: divide(entry.get(key), totals[measure]) for measure, key in measures.items()},
-            epochs=entry.get("epochs", divide(entry.get("num_samples"), entry.get("num_rows"))),
-            max_repeats=entry.get("max_repeats"),
-            unused_rows=entry.get("unused_rows"),
-            sampling=entry.get("sampling"),
-        )
-        for entry in entries
-    ]
+    totals = {measure: sum_known(entry.get(key) for entry in entries) for measure, key in _MEASURES.items()}
+    draws = []
+    for entry in entries:
+        draws.append(_make_draw(entry, totals))
+        draws += [
+            replace(_make_draw({**part, "name": entry["name"]}, totals), is_detail=True)
+            for part in entry.get("categories") or []
+        ]
+    return draws
+
+
+def _make_draw(entry: Mapping[str, Any], totals: Mapping[str, int | None]) -> Draw:
+    return Draw(
+        name=entry["name"],
+        category=entry.get("category"),
+        weight=entry.get("weight"),
+        num_rows=entry.get("num_rows"),
+        num_samples=entry.get("num_samples"),
+        num_tokens=entry.get("num_tokens"),
+        num_assistant_tokens=entry.get("num_assistant_tokens"),
+        shares={measure: divide(entry.get(key), totals[measure]) for measure, key in _MEASURES.items()},
+        epochs=entry.get("epochs", divide(entry.get("num_samples"), entry.get("num_rows"))),
+        max_repeats=entry.get("max_repeats"),
+        unused_rows=entry.get("unused_rows"),
+        sampling=entry.get("sampling"),
+    )
 
 
 def get_sources(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -198,7 +213,7 @@ def list_figures(value: Any, path: tuple[str, ...] = ()) -> list[Figure]:
             objects = [entry for entry in item[:_MAX_LISTED] if _has_number(entry)]
             below += [figure for entry in objects for figure in list_figures(entry, (*here, name))]
             if len(objects) < len(item):
-                figures.append(Figure(here, f"{name} (listed in data_report.json)", len(item)))
+                figures.append(Figure(here, f"{name} (listed in the data report)", len(item)))
         elif isinstance(item, int | float):
             figures.append(Figure(here, name, item))
     return figures + below

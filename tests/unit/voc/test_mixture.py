@@ -18,6 +18,7 @@ from voc.mixture import (
     StratumShare,
     apportion,
     compute_shares,
+    describe_odd_sums,
     parse_mixture,
     plan_mixture,
 )
@@ -182,3 +183,18 @@ def test_all_mistakes_are_reported_at_once() -> None:
 def test_an_empty_mixture_is_refused() -> None:
     with pytest.raises(MixtureError, match="no sources"):
         plan(({}, [], 4, 0))
+
+
+@pytest.mark.parametrize("weights", [(1,), (100,), (0.75, 0.25), (0.1,) * 10, (75, 25), (33.3, 33.3, 33.4)])
+def test_shares_and_percents_are_taken_without_a_word(weights: tuple[float, ...]) -> None:
+    names = [f"s{number}" for number in range(len(weights))]
+    assert describe_odd_sums([Weighted(name, weight) for name, weight in zip(names, weights, strict=True)]) == []
+
+
+def test_weights_that_sum_to_something_else_are_said_to_at_both_levels() -> None:
+    notes = describe_odd_sums([Weighted("a", 0.75), Weighted("b", 0.75, {"x": 60, "y": 60}), Weighted("c", 1e308)])
+    assert [note.split(",")[0] for note in notes] == [
+        "the weights of the sources sum to 1e+308",
+        "the categories of b sum to 120",
+    ]
+    assert "the weights of the sources sum to inf" in describe_odd_sums([Weighted(n, 1.7e308) for n in "ab"])[0]
