@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from corpus.comparison.contamination import ContaminationFindings, check_contamination, find_contamination
-from corpus.comparison.duplicates import DuplicateFindings, find_duplicates
+from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_duplicates
 from corpus.comparison.evaluation_sets import read_evaluation_sets
-from corpus.file_places import StoredFile, localise
+from corpus.comparison.overlap_rows import list_overlaps
+from corpus.file_places import StoredFile, localise, store_file
 from corpus.ingest import ingest_part
 from corpus.part_files import read_column
 from corpus.part_tasks import IngestSettings, IngestTask, PartResult
@@ -23,6 +24,9 @@ from corpus.sources import Source, UsableRows, choose_usable
 from voc.config import NightforgeConfig
 from voc.progress import Progress
 from voc.store import Store, open_store
+
+QUARANTINE = "quarantine.jsonl"
+OVERLAPS = "overlaps.jsonl"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def build_corpus(
 ) -> Corpus:
     """Ingest everything, write the quarantine, and compare.
 
-    The quarantine is written before anything can fail for too many refused rows: its reader wants to know which.
+    The quarantine is written before anything can fail for too many refused rows, and the rows that share something with an
+    evaluation set before they can stop the run: the reader of the error wants to know which.
 
     Raises:
         DataError: If too many rows of a source were refused, a training comment is in the test set, or a source shares too
@@ -86,6 +91,9 @@ def build_corpus(
             work_folder=Path(name),
             map_parts=compare,
         )
+    _write_overlaps(settings, list_overlaps(duplicates, contamination, files))
+    if config.data.duplicates.leakage == "error":
+        check_leakage(duplicates)
     check_contamination(contamination, config.data.contamination.max_ratio)
     usable = choose_usable(sources, dict(duplicates.dropped))
     return Corpus(test, tuple(sources), duplicates, contamination, usable)
@@ -130,10 +138,18 @@ def read_records(source: Source) -> Iterator[str]:
             yield from read_column(localise(part.rows), "record")
 
 
+def _write_overlaps(settings: IngestSettings, lines: Iterator[str]) -> None:
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    store_file(settings.store_uri, settings.prefix, OVERLAPS, write)
+
+
 def _write_quarantine(store: Store, prefix: str, sources: Sequence[Source]) -> None:
     """Join the parts' refused rows in one file."""
     with tempfile.TemporaryDirectory(prefix="nightforge-quarantine-") as folder:
-        path = Path(folder) / "quarantine.jsonl"
+        path = Path(folder) / QUARANTINE
         with path.open("wb") as joined:
             for source in sources:
                 for part in source.parts:
@@ -142,5 +158,5 @@ def _write_quarantine(store: Store, prefix: str, sources: Sequence[Source]) -> N
                 for uri, reason in source.skipped:
                     document: dict[str, Any] = {"source": source.name, "file": uri, "line": None, "reason": reason}
                     joined.write(json.dumps(document | {"detail": "the file was not read"}).encode() + b"\n")
-        store.upload_file(path, f"{prefix}/quarantine.jsonl")
+        store.upload_file(path, f"{prefix}/{QUARANTINE}")
     store.delete_prefix(f"{prefix}/quarantine")

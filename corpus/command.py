@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 
 from corpus.arms import ArmPlan, locate_rows, plan_arm
 from corpus.base_model import BaseModel
-from corpus.build import Corpus, build_corpus
+from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.file_places import localise
 from corpus.part_files import open_tokens
@@ -35,7 +36,7 @@ from voc.store import LocalStore, open_store
 from voc.taxonomy import Taxonomy
 
 _PREFIX = "data"
-QUARANTINE = "quarantine.jsonl"
+WRITTEN = ("data_card.html", "data_report.json", "dropped.jsonl", QUARANTINE, OVERLAPS)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def rehearse(config: NightforgeConfig, *, with_ray: bool, output: Path | None = 
     Args:
         config: The night's configuration.
         with_ray: Whether Ray's workers make the parts, where there are many.
-        output: Gets `quarantine.jsonl`, and gets it also if the data is refused: its reader wants to know which rows.
+        output: Gets `quarantine.jsonl` and `overlaps.jsonl`, also if the data is refused: its reader wants to know which rows.
     """
     with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name, TaskRunner() as runner:
         store = LocalStore(Path(name))
@@ -71,20 +72,26 @@ def rehearse(config: NightforgeConfig, *, with_ray: bool, output: Path | None = 
         try:
             corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
         finally:
-            _keep_quarantine(store, output)
+            _keep_lists(store, output)
         plans = tuple(plan_arm(arm, config.training, corpus.usable, config.seed) for arm in config.arms)
         yield Rehearsal(reading.taxonomy, reading.base, corpus, plans)
 
 
-def _keep_quarantine(store: LocalStore, output: Path | None) -> None:
-    key = f"{_PREFIX}/{QUARANTINE}"
-    if output is not None and store.exists(key):
-        output.mkdir(parents=True, exist_ok=True)
-        store.download_file(key, output / QUARANTINE)
+def _keep_lists(store: LocalStore, output: Path | None) -> None:
+    """Copy the lists of rows that were made; what an earlier call left in the folder goes away."""
+    if output is None:
+        return
+    for name in WRITTEN:
+        (output / name).unlink(missing_ok=True)
+    for name in (QUARANTINE, OVERLAPS):
+        if store.exists(f"{_PREFIX}/{name}"):
+            output.mkdir(parents=True, exist_ok=True)
+            store.download_file(f"{_PREFIX}/{name}", output / name)
+            print(f"written: {output}/{name}", file=sys.stderr, flush=True)
 
 
 def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
-    """Print what a night would draw, and write the data card, the report and the refused rows."""
+    """Print what a night would draw, and write the data card, the report and the lists of rows that are not used."""
     output: Path = arguments.output
     with rehearse(config, with_ray=not arguments.without_ray, output=output) as night:
         report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
@@ -94,7 +101,7 @@ def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         with (output / "dropped.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in list_dropped(night.corpus))
     print(format_mix(report))
-    print(f"written: {output}/data_card.html, data_report.json, quarantine.jsonl, dropped.jsonl")
+    print(f"written: {output}/{', '.join(WRITTEN)}")
 
 
 def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:

@@ -2,8 +2,8 @@
 
 Reads the taxonomy, the test set and the sources that the configuration names. Writes the run's data directory (`taxonomy.csv`,
 `test.jsonl`, `rows/` with the accepted rows and `tokens/` with their tokens by source and part, `quarantine.jsonl`,
-`dropped.jsonl`, `data_report.json`, `data_card.html`), each arm's `mixture.json` and `samples/`, and `models.json`; a
-directory's manifest is written last.
+`overlaps.jsonl`, `dropped.jsonl`, `data_report.json`, `data_card.html`), each arm's `mixture.json` and `samples/`, and
+`models.json`; a directory's manifest is written last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
-from corpus.build import Corpus, build_corpus, list_stored_files, read_records
+from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, list_stored_files, read_records
 from corpus.file_places import store_file
 from corpus.ray_session import MapParts
 from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
@@ -91,7 +91,7 @@ def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any
     entries = [file.entry for file in list_stored_files(corpus.all_sources)]
     entries += [_store_lines(run, name, [text]) for name, text in texts.items()]
     entries += [_store_lines(run, name, (f"{row}\n" for row in rows)) for name, rows in lines.items()]
-    entries.append(_describe_stored(run, "quarantine.jsonl"))
+    entries += [_describe_stored(run, name) for name in (QUARANTINE, OVERLAPS)]
     facts = {
         "rows": {source.name: source.num_rows for source in corpus.all_sources},
         WATERMARKS: reading.new_watermarks,

@@ -116,7 +116,7 @@ class Source:
             f"{self.config.uri}: {num_refused} of {self.num_read} rows are refused ({counts}); "
             f"the first is {where} of {split.uri}: {row.detail if row else ''}",
             expected=f"at most {max_ratio:.2%} refused (data.max_quarantine_ratio)",
-            remedy="correct the rows (quarantine.jsonl in the run's data directory has all of them), or raise the share",
+            remedy="correct the rows (quarantine.jsonl has all of them), or raise the share",
         )
 
     def list_part_files(self) -> list[PartFile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from voc.errors import DataError
 
 _MAX_EXAMPLES = 10
 _HIT = np.dtype([("hash", "<u8"), ("row", "<i8")])
+PAIR = np.dtype([("row", "<i8"), ("item", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Overlap:
         num_found: Items that share an n-gram with the source.
         num_rows: Rows of the source that share one with the set.
         examples: Up to 10 pairs (item, the first row that shares one with it), counted from 0.
+        pairs: [num_rows] of `PAIR`: each row that shares one, and an item that it shares it with.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Overlap:
     num_found: int
     num_rows: int
     examples: tuple[tuple[int, int], ...]
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros(0, PAIR), compare=False)
 
     @property
     def ratio(self) -> float:
@@ -118,6 +121,10 @@ class ScanTask:
         """Return where the hits of a set go."""
         return Path(self.folder) / f"hits-{self.index:05d}-{number}.npy"
 
+    def rows_path(self, number: int) -> Path:
+        """Return where the rows that were found in a set go, each with one of its hits."""
+        return Path(self.folder) / f"rows-{self.index:05d}-{number}.npy"
+
 
 def find_contamination(
     parts: Sequence[PartFile],
@@ -152,11 +159,11 @@ def find_contamination(
         for source in {part.source for part in training}:
             np.save(folder / f"dropped-{source}.npy", np.asarray(dropped.get(source, ()), dtype=np.int64))
         tasks = [ScanTask(i, part, str(folder), len(sets), config.ngram_words) for i, part in enumerate(training)]
-        num_rows = dict(map_parts(scan_part, tasks))
-        if num_rows.keys() != set(range(len(tasks))):
-            raise DataError(f"{len(num_rows)} of {len(tasks)} part files were scanned", remedy="start the stage again")
+        scanned = sorted(map_parts(scan_part, tasks))
+        if scanned != list(range(len(tasks))):
+            raise DataError(f"{len(scanned)} of {len(tasks)} part files were scanned", remedy="start the stage again")
         overlaps = [
-            _sum_up(source, number, ngrams, [task for task in tasks if task.part.source == source], num_rows)
+            _sum_up(source, number, ngrams, [task for task in tasks if task.part.source == source])
             for source in dict.fromkeys(part.source for part in training)
             for number, ngrams in enumerate(sets)
         ]
@@ -183,12 +190,13 @@ def check_contamination(findings: ContaminationFindings, max_ratio: float) -> No
     raise DataError(
         f"training data holds what the model is judged by: {listed}",
         expected=f"at most {max_ratio:.2%} of the items of each set",
-        remedy="take these rows out of the source, or raise data.contamination.max_ratio, if the overlap is harmless",
+        remedy="take these rows out of the source (overlaps.jsonl has all of them), or raise data.contamination.max_ratio, "
+        "if the overlap is harmless",
     )
 
 
-def scan_part(task: ScanTask) -> tuple[int, tuple[int, ...]]:
-    """Read the part, write what it shares with each set, and return (its index, number of rows concerned per set).
+def scan_part(task: ScanTask) -> int:
+    """Read the part, write what it shares with each set, and return its index.
 
     Raises:
         DataError: If the part file does not hold what it should.
@@ -198,18 +206,19 @@ def scan_part(task: ScanTask) -> tuple[int, tuple[int, ...]]:
     grams = [HashSet(task.load("grams", number)) for number in range(task.num_sets)]
     whole = [HashSet(task.load("whole", number)) for number in range(task.num_sets)]
     hits: list[list[np.ndarray]] = [[np.zeros(0, dtype=_HIT)] for _ in range(task.num_sets)]
-    num_rows = [0] * task.num_sets
+    by_row: list[list[np.ndarray]] = [[np.zeros(0, dtype=_HIT)] for _ in range(task.num_sets)]
     for first_row, batch in read_batches(task.part, ("text",)):
         rows = np.setdiff1d(np.arange(first_row, first_row + batch.num_rows), dropped, assume_unique=True)
         texts = batch.column("text").take(rows - first_row).to_pylist()
         units = _hash_batch(texts, rows, task.num_words, hasher)
         for number in range(task.num_sets):
             found = np.concatenate([_find_hits(*units[0], grams[number]), _find_hits(*units[1], whole[number])])
-            num_rows[number] += len(np.unique(found["row"]))
+            by_row[number].append(found[np.unique(found["row"], return_index=True)[1]])
             hits[number].append(_keep_first(found))
     for number in range(task.num_sets):
         np.save(task.hits_path(number), _keep_first(np.concatenate(hits[number])))
-    return task.index, tuple(num_rows)
+        np.save(task.rows_path(number), np.concatenate(by_row[number]))
+    return task.index
 
 
 def _hash_batch(
@@ -242,26 +251,33 @@ def _keep_first(hits: np.ndarray) -> np.ndarray:
     return hits[first]
 
 
-def _sum_up(
-    source: str,
-    number: int,
-    ngrams: EvaluationNgrams,
-    tasks: Sequence[ScanTask],
-    num_rows: Mapping[int, Sequence[int]],
-) -> Overlap:
+def _sum_up(source: str, number: int, ngrams: EvaluationNgrams, tasks: Sequence[ScanTask]) -> Overlap:
     hits = _keep_first(np.concatenate([np.load(task.hits_path(number)) for task in tasks]))
     first_rows: dict[int, int] = {}
     for hashes, items in ((ngrams.hashes, ngrams.items), (ngrams.whole_hashes, ngrams.whole_items)):
         for item, row in _pair_items(hits, hashes, items):
             first_rows[item] = min(row, first_rows.get(item, row))
+    pairs = _find_items(np.concatenate([np.load(task.rows_path(number)) for task in tasks]), ngrams)
     return Overlap(
         source=source,
         evaluation_set=ngrams.name,
         num_items=ngrams.num_items,
         num_found=len(first_rows),
-        num_rows=sum(num_rows[task.index][number] for task in tasks),
+        num_rows=len(pairs),
         examples=tuple(sorted(first_rows.items())[:_MAX_EXAMPLES]),
+        pairs=pairs,
     )
+
+
+def _find_items(hits: np.ndarray, ngrams: EvaluationNgrams) -> np.ndarray:
+    """Return the row of each hit with an item that has its hash, sorted by row."""
+    hashes = np.concatenate([ngrams.hashes, ngrams.whole_hashes])
+    items = np.concatenate([ngrams.items, ngrams.whole_items])
+    order = np.lexsort((items, hashes))
+    pairs = np.zeros(len(hits), dtype=PAIR)
+    pairs["row"] = hits["row"]
+    pairs["item"] = items[order][np.searchsorted(hashes[order], hits["hash"])]
+    return np.sort(pairs, order="row")
 
 
 def _pair_items(hits: np.ndarray, hashes: np.ndarray, items: np.ndarray) -> Iterator[tuple[int, int]]:

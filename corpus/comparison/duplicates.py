@@ -39,6 +39,7 @@ from voc.errors import DataError
 REASONS = ("duplicate_id", "leakage_exact", "leakage_near", "label_conflict", "exact_duplicate", "near_duplicate")
 """Why a row is dropped; a row that several fit counts for the first."""
 
+LEAK = np.dtype([("row", "<i8"), ("item", "<i8"), ("is_near", "?")])
 _MAX_EXAMPLES = 20
 _SHOWN_IN_ERROR = 5
 
@@ -55,6 +56,7 @@ class DuplicateFindings:
             like it before it (a conflict: anywhere), as `_across` if only other sources have one.
         label_conflicts: Up to 20 examples: names of two rows with one text, and their labels.
         leakage: Up to 20 examples: names of a training row and of the test row that it repeats.
+        leaks: [leaked rows] of `LEAK` per source with any: each training row of the test set.
         near: How near duplicates were searched, and what was left out.
     """
 
@@ -65,6 +67,7 @@ class DuplicateFindings:
     label_conflicts: Sequence[Mapping[str, Any]]
     leakage: Sequence[Mapping[str, Any]]
     near: Mapping[str, Any]
+    leaks: Mapping[str, np.ndarray]
 
     def reason_of(self, source: str) -> list[str]:
         """Return the reason of each dropped row of the source, in the order of `dropped`."""
@@ -102,8 +105,7 @@ def find_duplicates(
         map_parts: Runs one task per part.
 
     Raises:
-        DataError: If a training row is in the test set and `leakage` is `error`, a part file is damaged, or the parts of a
-            source leave a gap.
+        DataError: If a part file is damaged, or the parts of a source leave a gap.
     """
     folder = work_folder / "duplicates"
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def find_duplicates(
     matches = confirm_leaks(matches, table, ordered, config.near_threshold)
     reasons = choose_dropped(table, matches, config)
     slices = table.slices
-    findings = DuplicateFindings(
+    return DuplicateFindings(
         dropped={name: np.flatnonzero(reasons[rows] >= 0) for name, rows in slices.items()},
         reason_numbers={name: reasons[rows][reasons[rows] >= 0] for name, rows in slices.items()},
         dropped_reasons=_count_by_source(table, {name: reasons == i for i, name in enumerate(REASONS)}),
@@ -127,10 +129,8 @@ def find_duplicates(
         label_conflicts=_show_conflicts(table, matches, ordered),
         leakage=_show_leaks(table, matches, ordered),
         near=matches.near_search,
+        leaks=_list_leaks(table, matches),
     )
-    if config.leakage == "error":
-        _refuse_leakage(findings)
-    return findings
 
 
 def _run_all(map_parts: MapParts, tasks: Sequence[SignatureTask]) -> None:
@@ -228,6 +228,19 @@ def _show_leaks(table: RowTable, matches: RowMatches, parts: Sequence[PartFile])
     ]
 
 
+def _list_leaks(table: RowTable, matches: RowMatches) -> dict[str, np.ndarray]:
+    leaked = np.where(matches.leaked_exact >= 0, matches.leaked_exact, matches.leaked_near)
+    leaks = {}
+    for name, rows in table.slices.items():
+        found = np.flatnonzero(leaked[rows] >= 0)
+        if len(found):
+            leaks[name] = np.zeros(len(found), dtype=LEAK)
+            leaks[name]["row"] = found
+            leaks[name]["item"] = [table.name_row(int(row))[1] for row in leaked[rows][found]]
+            leaks[name]["is_near"] = matches.leaked_exact[rows][found] < 0
+    return leaks
+
+
 def _read_pairs(
     table: RowTable, pairs: Sequence[tuple[int, int]], parts: Sequence[PartFile]
 ) -> list[list[dict[str, str]]]:
@@ -246,7 +259,12 @@ def _read_pairs(
     return [[describe(row) for row in pair] for pair in pairs]
 
 
-def _refuse_leakage(findings: DuplicateFindings) -> None:
+def check_leakage(findings: DuplicateFindings) -> None:
+    """Refuse training rows that are in the test set.
+
+    Raises:
+        DataError: If there are any; with their numbers and the first of them.
+    """
     counts = {
         source: (found["leakage_exact"], found["leakage_near"])
         for source, found in findings.found.items()
@@ -259,5 +277,6 @@ def _refuse_leakage(findings: DuplicateFindings) -> None:
     raise DataError(
         f"training rows are in the test set ({listed}); the first: {shown}",
         expected="no comment of the test set in a training source, so that scores are of unseen comments",
-        remedy="take them out of the source, or set data.duplicates.leakage to drop (or report, if you know why)",
+        remedy="take them out of the source (overlaps.jsonl has all of them), or set data.duplicates.leakage to drop (or "
+        "report, if you know why)",
     )

@@ -28,7 +28,15 @@ BOM = b"\xef\xbb\xbf"
 Converted = tuple[dict[str, Any], tuple[str, ...]]
 # What half a row looks like; a row that can be read and is wrong otherwise is no sign of a cut.
 _SIGNS_OF_A_CUT = frozenset(
-    {"malformed_json", "malformed_csv", "column_count", "encoding", "no_quadruple", "malformed_quadruple", "malformed_span"}
+    {
+        "malformed_json",
+        "malformed_csv",
+        "column_count",
+        "encoding",
+        "no_quadruple",
+        "malformed_quadruple",
+        "malformed_span",
+    }
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from corpus.arms import ArmPlan
 from corpus.build import Corpus
 from corpus.packing import plan_packing
+from corpus.parts import read_cells
 from corpus.report.drawn_categories import describe_arm_draws
 from corpus.report.statistics import cover_leaves, merge_statistics
 from corpus.sources import Source
@@ -37,18 +38,18 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
         "duplicates": corpus.duplicates.to_json(),
         "contamination": corpus.contamination.to_json(),
         "packing": {str(max_seq_len): plan_packing(lengths, max_seq_len).to_json()},
-        "arms": {
-            plan.name: {**plan.to_json(), "sources": describe_arm_draws(plan.plan, figures)} for plan in plans
-        },
+        "arms": {plan.name: {**plan.to_json(), "sources": describe_arm_draws(plan.plan, figures)} for plan in plans},
     }
 
 
 def list_dropped(corpus: Corpus) -> Iterator[str]:
-    """Yield a JSON line for every accepted row that is not trained on, with its source, row number and reason."""
-    for source, rows in corpus.duplicates.dropped.items():
-        reasons = corpus.duplicates.reason_of(source)
-        for row, reason in zip(np.asarray(rows).tolist(), reasons, strict=True):
-            yield json.dumps({"source": source, "row": row, "reason": reason})
+    """Yield a JSON line for every accepted row that is not trained on, with its source, row number, id and reason."""
+    parts = [part for source in corpus.sources for part in source.list_part_files()]
+    for source, dropped in corpus.duplicates.dropped.items():
+        rows = np.asarray(dropped).tolist()
+        cells = read_cells(parts, {source: rows}, ("id",))
+        for row, reason in zip(rows, corpus.duplicates.reason_of(source), strict=True):
+            yield json.dumps({"source": source, "row": row, "id": cells[source, row]["id"], "reason": reason})
 
 
 def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:

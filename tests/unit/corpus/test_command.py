@@ -34,7 +34,7 @@ def list_store(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "run" / "store").rglob("*") if path.is_file()]
 
 
-def test_mix_prints_the_table_writes_its_four_files_and_leaves_the_store_alone(
+def test_mix_prints_the_table_writes_its_files_and_leaves_the_store_alone(
     config_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "mix"
@@ -42,7 +42,7 @@ def test_mix_prints_the_table_writes_its_four_files_and_leaves_the_store_alone(
     printed = capsys.readouterr().out
     assert "arm mixed: 32 samples" in printed
     assert "75.00%" in printed
-    names = ["data_card.html", "data_report.json", "dropped.jsonl", "quarantine.jsonl"]
+    names = ["data_card.html", "data_report.json", "dropped.jsonl", "overlaps.jsonl", "quarantine.jsonl"]
     assert sorted(path.name for path in output.iterdir()) == names
     report = json.loads((output / "data_report.json").read_text())
     assert [source["num_samples"] for source in report["arms"]["mixed"]["sources"]] == [24, 8]
@@ -57,6 +57,8 @@ def test_mix_leaves_the_refused_rows_also_where_there_are_too_many(
     rows[3]["comment"] = ""
     write_lines(tmp_path / "run" / "train.jsonl", rows)
     output = tmp_path / "mix"
+    output.mkdir()
+    (output / "data_card.html").write_text("of an earlier call")
     assert command(config_path, "mix", "--output", str(output)) == 2
     assert "1 of 10 rows are refused (empty_comment 1)" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["quarantine.jsonl"]

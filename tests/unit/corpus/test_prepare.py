@@ -34,6 +34,7 @@ def test_it_writes_the_accepted_rows_their_tokens_and_a_report(make_run: MakeRun
     names = {entry.path for entry in read_manifest(run.store, run.layout.data).files}
     assert names == {
         *("taxonomy.csv", "test.jsonl", "quarantine.jsonl", "dropped.jsonl", "data_report.json", "data_card.html"),
+        "overlaps.jsonl",
         *(f"rows/{source}/part-00000.parquet" for source in ("test", "customer", "general")),
         *(f"tokens/{source}/part-00000.arrow" for source in ("customer", "general")),
     }
@@ -190,6 +191,17 @@ def test_a_test_comment_in_the_training_data_is_an_error(make_run: MakeRun, tmp_
     with pytest.raises(DataError, match=r"training rows are in the test set \(customer: 1 word for word"):
         prepare(run, map_here)
     assert read_manifest(run.store, run.layout.data) is None
+    leak = {
+        "source": "customer",
+        "row": 1,
+        "id": "c1",
+        "kind": "leakage_exact",
+        "evaluation_set": "voc_test",
+        "item": 0,
+    }
+    first = read_lines(run, "overlaps.jsonl")[0]
+    assert make_voc_row(1, 1)["comment"].startswith(first.pop("text"))
+    assert first == leak
 
 
 def test_leaking_rows_can_be_dropped_and_are_listed(make_run: MakeRun, tmp_path: Path) -> None:
@@ -198,6 +210,6 @@ def test_leaking_rows_can_be_dropped_and_are_listed(make_run: MakeRun, tmp_path:
     data |= {"test": str(tmp_path / "run" / "test.jsonl"), "duplicates": {"leakage": "drop", "near": "off"}}
     run = make_run(data=data)
     prepare(run, map_here)
-    assert {"source": "customer", "row": 1, "reason": "leakage_exact"} in read_lines(run, "dropped.jsonl")
+    assert {"source": "customer", "row": 1, "id": "c1", "reason": "leakage_exact"} in read_lines(run, "dropped.jsonl")
     shares = read_json(run, run.layout.mixture("customer"))["sources"]
     assert shares[0]["num_rows"] == 40 - len(read_lines(run, "dropped.jsonl"))

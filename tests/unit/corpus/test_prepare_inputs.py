@@ -261,7 +261,9 @@ def test_each_damage_is_a_counted_reason_and_no_other_row_is_lost(make_run: Make
     assert unpacked == [f"c{number}" for number in range(1000, 1000 + len(unpacked))]
     assert len(unpacked) > 20
     assert [name for name in ids if len(name) < 5] == [*(f"c{n}" for n in range(10)), "c26", "c30", "c3"]
-    assert read_lines(run, "dropped.jsonl") == [{"source": "customer", "row": len(ids) - 1, "reason": "duplicate_id"}]
+    assert read_lines(run, "dropped.jsonl") == [
+        {"source": "customer", "row": len(ids) - 1, "id": "c3", "reason": "duplicate_id"}
+    ]
     assert figures["dropped"]["duplicate_id"] == 1
 
 

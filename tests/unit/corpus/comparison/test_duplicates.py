@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corpus.comparison.duplicates import DuplicateFindings, find_duplicates
+from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_duplicates
 from corpus.comparison.ngrams import normalise_text
 from corpus.parts import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
@@ -123,8 +123,10 @@ def test_a_general_row_is_neither_duplicate_nor_conflict_of_a_comment(tmp_path: 
 def test_a_training_row_of_the_test_set_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, "a", ["hidden", LONG], labels="L", ids=["a0", "a1"])
     parts += write_parts(tmp_path, "test", [LONG + " more", "Hidden"], labels="L", ids=["t0", "t1"], is_test=True)
+    findings = find(parts, tmp_path)
+    assert findings.leaks["a"].tolist() == [(0, 1, False), (1, 0, True)]
     with pytest.raises(DataError) as caught:
-        find(parts, tmp_path)
+        check_leakage(findings)
     assert "a: 1 word for word, 1 nearly" in str(caught.value)
     assert "a row 0 (id a0) repeats test row 1 (id t1)" in str(caught.value)
     assert "data.duplicates.leakage" in str(caught.value)
