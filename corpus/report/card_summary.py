@@ -107,6 +107,9 @@ def _check_files(report: Mapping[str, Any]) -> list[Attention]:
         if refused and read and refused / read > MANY_REFUSED_RATIO:
             finding = f"{name}: {count(refused)} of {count(read)} rows ({percent(refused / read)}) are refused."
             found.append(Attention(finding, "The table of reasons below says why."))
+        if file.get("replayed_rows") and file["replayed_rows"] == file.get("rows"):
+            finding = f"{name}: no row is of a day after {file.get('watermark')}; all of them are replayed old ones."
+            found.append(Attention(finding, "Nothing, if no feedback came; else check that the newest files arrived."))
         skipped = file.get("skipped_files") or []
         if skipped:
             found.append(Attention(f"{name}: {plural(len(skipped), 'file')} skipped.", "See the list under Sources."))

@@ -113,6 +113,18 @@ def test_what_stands_out_is_said_with_what_to_do(report):
     assert all(item.remedy for item in list_attention(report))
 
 
+def test_a_night_of_nothing_but_replayed_rows_says_so():
+    files = {"customer": {"rows": 5, "replayed_rows": 5, "watermark": "2026-11-23"}}
+    (attention,) = list_attention({"files": files})
+    assert "no row is of a day after 2026-11-23" in attention.finding
+    assert list_attention({"files": {"customer": {**files["customer"], "rows": 6}}}) == []
+
+
+def test_weights_that_do_not_sum_to_a_whole_are_worth_a_look():
+    (attention,) = list_attention({"arms": {"mix": {"notes": ["the weights of the sources sum to 1.5"]}}})
+    assert attention.finding == "mix: the weights of the sources sum to 1.5."
+
+
 def test_a_report_without_trouble_has_nothing_to_look_at():
     assert list_attention(MINIMAL_REPORT) == []
     assert "Nothing stands out" in render_card(MINIMAL_REPORT, title="t", generated_for="g")
