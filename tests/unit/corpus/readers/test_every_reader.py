@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpus.readers import read_split
@@ -173,7 +173,9 @@ def test_a_file_that_ends_in_the_middle_of_a_row_says_that_it_was_cut_off(
     if FILES[name][0] == "csv":
         ends = ends[::2]  # after the header, every row has two lines
     start, end = ends[row - 1], ends[row]
-    items = read_any(tmp_path_factory.mktemp("half"), name, data[: start + 2 + int((end - start) * kept)])
+    cut = start + 2 + int((end - start) * kept)
+    assume(data[cut - 1] != 10)  # a row over two lines that lost the second one is an open quote and no half line
+    items = read_any(tmp_path_factory.mktemp("half"), name, data[:cut])
     assert items is not None
     num_whole = sum(isinstance(item, RawRow) for item in items)
     assert num_whole == (row if FILES[name][0] != "csv" else row - 1)
