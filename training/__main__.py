@@ -1,4 +1,4 @@
-"""The training stages: `python -m training prepare | run | show --store-uri URI --run-id ID [--arm NAME]`."""
+"""The training stages: `python -m training prepare | run | show --store-uri URI --run-id ID [--arm NAME]`, and `plan`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from training.plan import add_plan_arguments, run_plan
 from voc.arguments import run_command
 from voc.run import add_run_arguments, open_run
 
@@ -75,6 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print one training sample, learned tokens marked")
     show.set_defaults(run=run_show)
     show.add_argument("--row", type=int, default=0, help="position in the arm's training order, from 0")
+    plan = commands.add_parser("plan", help="predict the memory of one GPU, and say what to change if it does not fit")
+    plan.set_defaults(run=run_plan)
+    add_plan_arguments(plan)
     for command in (prepare, train, show):
         add_run_arguments(command)
     for command in (train, show):

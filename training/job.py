@@ -21,6 +21,7 @@ _PLACEMENT = {
     "num_workers",
     "cpus_per_worker",
     "gpus_per_worker",
+    "gpu_memory_gib",
     "checkpoint",
     "tracking",
     "log_every_steps",

@@ -21,12 +21,13 @@ from training.export import export_model
 from training.job import TrainingJob
 from training.metrics import StepFigures
 from training.model import load_model
-from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
+from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates, split_parameters
 from training.process_group import Ranks, join_ranks
 from training.startup import StartupClock
 from training.step import compute_gradients, reduce_figures, update
 from training.tracking import track
 from voc.errors import TrainingError
+from voc.memory_state import measure_precision
 
 Report = Callable[[StepFigures], None]
 
@@ -163,10 +164,14 @@ class ProgressLog:
     def print_start(self, model: PreTrainedModel, load_s: float) -> None:
         """Say what is about to be trained."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
+        matrices, rest = ([tuple(p.shape) for p in part] for part in split_parameters(model))
+        precision = measure_precision(
+            matrices, rest, optimizer=self._training.optimizer.name, master_dtype=self._training.master_dtype
+        )
         self._print(
             f"{self._arm}: {parameters / 1e6:.2f} M parameters on {self._ranks.world_size} ranks "
             f"({self._ranks.device.type}, {self._training.param_dtype}), loaded in {load_s:.1f} s; "
-            f"steps {self._done} to {self._training.max_steps}"
+            f"steps {self._done} to {self._training.max_steps}; {precision}"
         )
 
     def add(self, figures: StepFigures) -> None:

@@ -12,15 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from voc.arguments import run_command
+from voc.arguments import parse_overrides, run_command
 from voc.config import NightforgeConfig
 from voc.config_file import hash_config, load_config
 from voc.config_reference import describe_config
-from voc.errors import ConfigError
 from voc.importers.acos import describe_import, import_acos, write_acos
 from voc.layout import model_key
 from voc.mixture import describe_odd_sums
@@ -79,24 +75,6 @@ def make_parser() -> argparse.ArgumentParser:
         _add_config_arguments(command)
         command.add_argument("--without-ray", action="store_true", help="read and encode in this process")
     return parser
-
-
-def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """Read `key.path=value` pairs; values are YAML, so numbers, true/false, null and lists keep their type.
-
-    Raises:
-        ConfigError: If a pair has no `=`, or its value is not YAML.
-    """
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of --set {setting!r} is not YAML: {error}") from error
-        if not (equals and key.strip()):
-            raise ConfigError(f"--set {setting!r} sets nothing", expected="--set training.max_steps=100")
-    return overrides
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
 
 from voc.errors import ConfigError, VocError
 
@@ -45,3 +48,21 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     except VocError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return USER_ERROR_EXIT
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """Read `key.path=value` pairs; values are YAML, so numbers, true/false, null and lists keep their type.
+
+    Raises:
+        ConfigError: If a pair has no `=`, or its value is not YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of --set {setting!r} is not YAML: {error}") from error
+        if not (equals and key.strip()):
+            raise ConfigError(f"--set {setting!r} sets nothing", expected="--set training.max_steps=100")
+    return overrides

@@ -124,6 +124,11 @@ class NightforgeConfig(Section):
     """A night."""
 
     name: Name = Field(description="name of this configuration, part of every run id")
+    preset: str | None = Field(
+        None,
+        description="recipe of a model that the training section is laid over: a name of configs/models, or the path or URI "
+        "of such a file; what comes out is what is saved with the run",
+    )
     seed: int = Field(0, ge=0, description="seed of mixing, ordering and resampling")
     store: StoreConfig
     data: DataConfig

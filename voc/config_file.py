@@ -5,6 +5,7 @@ Every mistake of a file is reported at once, each with its key path, the value s
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
@@ -13,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from voc.config import NightforgeConfig
+from voc.config_training import TrainingConfig
 from voc.errors import ConfigError
 from voc.manifest import digest_json
-from voc.store import read_uri
+from voc.presets import merge, read_preset
+from voc.yaml_file import read_mapping
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -37,13 +39,7 @@ def load_config(
     Raises:
         ConfigError: If the file cannot be read, is not a mapping, or has mistakes; all of them are listed.
     """
-    try:
-        text = read_uri(str(path)).decode()
-        tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}", remedy="correct the file") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds {type(tree).__name__}", expected="a mapping of configuration keys")
+    tree = _add_preset(read_mapping(str(path)), overrides or {})
     missing: dict[str, str] = {}
     tree = _expand(tree, os.environ if environ is None else environ, "", missing)
     for key, value in (overrides or {}).items():  # after the expansion: a form must not read the environment's secrets
@@ -65,11 +61,7 @@ def check_config(tree: Mapping[str, Any], origin: str) -> NightforgeConfig:
     try:
         return NightforgeConfig.model_validate(tree)
     except ValidationError as error:
-        lines = [_describe(dict(item)) for item in error.errors()]
-        raise ConfigError(
-            f"{origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:\n  - " + "\n  - ".join(lines),
-            remedy="docs/configuration.md lists every key",
-        ) from error
+        raise _list_mistakes(error, origin) from error
 
 
 def dump_config(config: NightforgeConfig) -> bytes:
@@ -101,18 +93,53 @@ def hash_config(config: NightforgeConfig) -> str:
     return digest_json(config.model_dump(mode="json"))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that appears twice in one mapping, where YAML would silently take the last."""
+def load_training(path: str, *, overrides: Mapping[str, Any]) -> TrainingConfig:
+    """Read and check the training section of a configuration file, whatever the rest of it needs from the environment.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} appears twice", key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+    Raises:
+        ConfigError: If the file cannot be read or the section has mistakes.
+    """
+    return parse_training(_add_preset(read_mapping(path), overrides), path, overrides=overrides)
+
+
+def parse_training(tree: Mapping[str, Any], origin: str, *, overrides: Mapping[str, Any]) -> TrainingConfig:
+    """Check the training section of a plain mapping.
+
+    Raises:
+        ConfigError: If it has mistakes.
+    """
+    section = {"training": copy.deepcopy(tree.get("training"))}
+    for key, value in overrides.items():
+        _set_key(section, key, value)
+    try:
+        return _TrainingOnly.model_validate(section).training
+    except ValidationError as error:
+        raise _list_mistakes(error, origin) from error
+
+
+class _TrainingOnly(BaseModel):
+    training: TrainingConfig
+
+
+def _list_mistakes(error: ValidationError, origin: str) -> ConfigError:
+    lines = [_describe(dict(item)) for item in error.errors()]
+    return ConfigError(
+        f"{origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''}:\n  - " + "\n  - ".join(lines),
+        remedy="docs/configuration.md lists every key",
+    )
+
+
+def _add_preset(tree: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the training section over that of the preset which it names."""
+    name = overrides.get("preset", tree.get("preset"))
+    if name is None:
+        return tree
+    if not isinstance(name, str):
+        raise ConfigError(f"preset is {name!r}", expected="a name of configs/models, or a path or URI")
+    own = tree.get("training")
+    if own is not None and not isinstance(own, dict):
+        return tree  # a mistake that the check names
+    return {**tree, "training": merge(read_preset(name).training, own or {})}
 
 
 def _set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -107,6 +107,9 @@ class TrainingConfig(Section):
     num_workers: PositiveInt = Field(1, description="Ray Train workers (GPUs, or CPU processes)")
     cpus_per_worker: PositiveInt = Field(1, description="CPUs that a worker reserves")
     gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs that a worker reserves")
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, description="memory of one GPU, which preflight plans for; unset: whether it fits is not checked"
+    )
     max_steps: PositiveInt = Field(description="optimizer steps of every arm")
     max_wall_s: PositiveInt | None = Field(
         None, description="time for the steps of one arm, resumed ones included; then the model is exported as it is"

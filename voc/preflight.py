@@ -16,6 +16,7 @@ from voc.config_file import dump_config, hash_config
 from voc.errors import ConfigError, ObjectExistsError, PreflightError
 from voc.layout import RunLayout
 from voc.preflight_checks import Checklist, Finding
+from voc.preflight_memory import check_memory
 from voc.store import Store, open_store
 
 
@@ -94,6 +95,8 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
         if all(sources.get(source.name) is not None for source in arm.sources):  # else the source is already a finding
             todo.attempt(f"arms.{arm.name}", data_checks.check_arm, arm, config, num_rows)
     todo.attempt("model.base", checks.check_model, config.model.base, config, bool(config.arms))
+    if config.arms and todo.findings[-1].passed:  # else there is nothing to plan for
+        todo.attempt("training.gpu_memory_gib", check_memory, config)
     for model in config.extra_models:
         todo.attempt(f"extra_models.{model.name}", checks.check_model, model.uri, config, False)
     if store is not None:

@@ -12,8 +12,8 @@ import pytest
 
 from tests.s3_servers import S3Server, free_port
 from tests.unit.voc.conftest import Night, voc_row
-from voc.__main__ import make_parser, parse_overrides
-from voc.arguments import run_command
+from voc.__main__ import make_parser
+from voc.arguments import parse_overrides, run_command
 from voc.errors import ConfigError
 from voc.manifest import verify_directory
 from voc.store import open_store
@@ -98,7 +98,7 @@ def test_a_real_process_exits_with_2_and_no_traceback(night: Night, repository: 
         cwd=night.folder, env={**os.environ, "PYTHONPATH": str(repository)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("PreflightError: 1 of 10 checks failed:")
+    assert done.stderr.startswith("PreflightError: 1 of 11 checks failed:")
 
 
 def test_a_good_preflight_lists_what_it_read(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
