@@ -2,10 +2,10 @@
 
     python -m benchmarks.train_gpu --shape qwen3-4b --compile layers none --recompute none selective
 
-needs torch, transformers and PyYAML and nothing of ours but `training/`'s engine: no Ray, no store, no weights. Several values of
-an option are run one after the other, each combination in a process of its own. Weights are random, rows are packed with the study's
-length distribution (`benchmarks.packed_study`), the optimizer really updates. Steps for tokens/s are timed as a whole; phases are
-timed in further steps, in which the device is waited for between phases. Prints a table; the last line is one JSON object.
+needs torch, transformers and PyYAML and nothing of ours but the engine in `training/`: no Ray, no store, no weights. Several
+values of an option are run one after the other, each combination in a process of its own. Weights are random, rows are packed
+with the study's length distribution (`benchmarks.packed_study`), the optimizer really updates. Steps for tokens/s are timed as
+a whole; phases are timed in further steps, with a wait for the device between them. The last line is one JSON object.
 
 Source: MFU as in PaLM, arXiv:2204.02311, appendix B. Counted are 6 operations per parameter of the layers that a token
 passes and 12 x layers x heads x head size per attended token; the output layer counts only where a loss is taken, and what is
@@ -22,11 +22,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.packed_study import draw_rows
 from training.attention import PACKED
@@ -68,8 +70,20 @@ def build_model(arguments: argparse.Namespace, settings: Any, ranks: Ranks) -> P
 
 
 def read_shape(name: str, layers: int | None) -> Any:
-    """Return the configuration of a preset in configs/models, with fewer layers if wished."""
-    raise NotImplementedError
+    """Return the configuration of a preset in configs/models, with fewer layers if wished.
+
+    Raises:
+        ValueError: If there is no such preset, or it has fewer layers.
+    """
+    folder = Path(__file__).parents[1] / "configs" / "models"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"--shape {name}: expected one of {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}")
+    architecture: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["architecture"]
+    there = architecture["num_hidden_layers"]
+    if layers is not None and not 1 <= layers <= there:
+        raise ValueError(f"--layers {layers}: {name} has {there}")
+    return AutoConfig.for_model(**architecture | {"num_hidden_layers": layers or there})
 
 
 def count_operations(model: PreTrainedModel, batches: Sequence[Batch]) -> tuple[float, float]:

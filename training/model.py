@@ -5,6 +5,7 @@ Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,8 @@ from voc.errors import ModelError
 if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
     from voc.config_training import TrainingConfig
 
+# transformers imports torchao wherever it is installed, which then names every kernel that this build of PyTorch cannot load.
+logging.getLogger("torchao").setLevel(logging.ERROR)
 _LOGIT_SETTINGS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 transformers_logging.disable_progress_bar()  # a bar that redraws itself is one endless line in a task's log
 
