@@ -1,4 +1,7 @@
-"""The training stages: `python -m training prepare | run | show --store-uri URI --run-id ID [--arm NAME]`, and `plan`."""
+"""The training stages: `python -m training prepare | run | show --store-uri URI --run-id ID [--arm NAME]`, and `plan`.
+
+`run` ends with exit code 75 where the machine was taken away (`training.preemption`): the same command goes on.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def run_training(arguments: argparse.Namespace) -> None:
     """Train one arm and export its model."""
+    from training.checkpoint_folders import check_start
     from training.job import is_trained, open_job
     from training.startup import StartupClock
 
@@ -36,17 +40,18 @@ def run_training(arguments: argparse.Namespace) -> None:
     if is_trained(job):
         print(f"arm {arguments.arm!r} of {arguments.run_id} is trained already, from the same inputs", flush=True)
         return
+    check_start(job, arguments.resume_from)
     clock.mark("open_job")
     with run.timed(f"train-{arguments.arm}"):
         if arguments.without_ray:
             from training.loop import train
 
             clock.mark("import_loop")
-            train(job, clock=clock)
+            train(job, clock=clock, resume_from=arguments.resume_from)
         else:
             from training.driver import train_on_ray
 
-            train_on_ray(job, clock)
+            train_on_ray(job, clock, arguments.resume_from)
 
 
 def run_show(arguments: argparse.Namespace) -> None:
@@ -72,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--without-ray",
         action="store_true",
         help="train in this process; under torchrun every process is one rank",
+    )
+    train.add_argument(
+        "--resume-from",
+        metavar="CHECKPOINT",
+        help="begin with this checkpoint: a folder in the store, as a key (runs/RUN/arms/ARM/checkpoints/step-00000100) or "
+        "a URI; without it, with the arm's newest one, else with the base",
     )
     show = commands.add_parser("show", help="print one training sample, learned tokens marked")
     show.set_defaults(run=run_show)

@@ -27,8 +27,13 @@ from voc.run import open_run
 HEALTH_CHECK_INTERVAL_S = 0.5
 
 
-def train_on_ray(job: TrainingJob, clock: StartupClock) -> None:
+def train_on_ray(job: TrainingJob, clock: StartupClock, resume_from: str | None = None) -> None:
     """Train an arm with Ray Train on the cluster that `RAY_ADDRESS` names, else on a local one.
+
+    Args:
+        job: The arm's job.
+        clock: The marks of this start so far.
+        resume_from: Key or URI of the checkpoint to begin with.
 
     Raises:
         TrainingError: If the cluster has no room for the workers and cannot get it, if they failed more often than
@@ -47,7 +52,7 @@ def train_on_ray(job: TrainingJob, clock: StartupClock) -> None:
 
         clock.mark("import_ray_train")
         for attempt in range(training.max_failures + 1):
-            if _fit(job, request, storage, clock, is_last=attempt == training.max_failures):
+            if _fit(job, request, storage, clock, resume_from, is_last=attempt == training.max_failures):
                 break
     if not is_trained(job):
         raise TrainingError(f"the workers of arm {job.arm!r} ended without a finished export")
@@ -66,10 +71,18 @@ def train_worker(settings: Mapping[str, Any]) -> None:
     run = open_run(settings["store_uri"], settings["run_id"])
     job = open_job(run, settings["arm"], base_digest=settings["base_digest"])
     clock.mark("open_job_in_worker")
-    train(job, lambda figures: ray.train.report(dict(figures)), clock)
+    train(job, lambda figures: ray.train.report(dict(figures)), clock, resume_from=settings["resume_from"])
 
 
-def _fit(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock, *, is_last: bool) -> bool:
+def _fit(
+    job: TrainingJob,
+    request: WorkerRequest,
+    storage: str,
+    clock: StartupClock,
+    resume_from: str | None,
+    *,
+    is_last: bool,
+) -> bool:
     """Train with one Ray Train controller.
 
     Returns:
@@ -80,7 +93,7 @@ def _fit(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupC
     from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
     try:
-        _build_trainer(job, request, storage, clock).fit()
+        _build_trainer(job, request, storage, clock, resume_from).fit()
     except TrainingFailedError as error:
         cause = getattr(error, "controller_failure", None)
         if isinstance(cause, WorkerGroupStartupFailedError) and not is_last:
@@ -100,7 +113,9 @@ def _fit(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupC
     return True
 
 
-def _build_trainer(job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock) -> Any:
+def _build_trainer(
+    job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock, resume_from: str | None
+) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -112,6 +127,7 @@ def _build_trainer(job: TrainingJob, request: WorkerRequest, storage: str, clock
             "arm": job.arm,
             "base_digest": job.base.digest,
             "marks": clock.marks,
+            "resume_from": resume_from,
         },
         scaling_config=ScalingConfig(
             num_workers=request.num_workers, use_gpu=request.gpus > 0, resources_per_worker=request.per_worker

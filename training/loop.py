@@ -22,11 +22,12 @@ from training.job import TrainingJob
 from training.metrics import StepFigures
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates, split_parameters
+from training.preemption import NOTICE, Agreement
 from training.process_group import Ranks, join_ranks
 from training.startup import StartupClock
 from training.step import compute_gradients, reduce_figures, update
 from training.tracking import track
-from voc.errors import TrainingError
+from voc.errors import PreemptedError, TrainingError
 from voc.memory_state import measure_precision
 
 Report = Callable[[StepFigures], None]
@@ -49,15 +50,24 @@ class StepWork:
     slots: int
 
 
-def train(job: TrainingJob, report: Report | None = None, clock: StartupClock | None = None) -> None:
+def train(
+    job: TrainingJob,
+    report: Report | None = None,
+    clock: StartupClock | None = None,
+    *,
+    resume_from: str | None = None,
+) -> None:
     """Train one arm from its newest checkpoint to its last step, export the model, commit what training leaves.
 
     Args:
         job: The arm's job; every rank opens its own.
         report: Called on every rank after each checkpoint and at the end, with the newest figures.
         clock: The marks of this start so far; without it the start of this process is the first.
+        resume_from: Key or URI of the checkpoint to begin with, in place of the arm's newest one or the base.
 
     Raises:
+        CheckpointError: If no checkpoint can be continued though there are some, or one could not be written.
+        PreemptedError: If the machine is taken away; the checkpoint is written.
         TrainingError: If the loss stops being a number.
         IntegrityError: If the exported model is not the trained one.
     """
@@ -72,22 +82,37 @@ def train(job: TrainingJob, report: Report | None = None, clock: StartupClock | 
         model = load_model(job.base.folder, training, ranks)
         optimizers = build_optimizers(model, training.optimizer)
         clock.mark("load_model")
-        checkpoints = Checkpoints(job, ranks)
+        checkpoints = Checkpoints(job, ranks, resume_from)
         done, metrics = checkpoints.load_newest(model, optimizers)
         clock.mark("find_checkpoint")
         log = ProgressLog(job, ranks, done)
         log.print_start(model, time.monotonic() - start)
-        with track(job, ranks, metrics) as tracking:
+        agreement = Agreement()
+        with (
+            track(job, ranks, metrics) as tracking,
+            checkpoints,
+            NOTICE.watch(training.checkpoint.preemption_grace_s),
+        ):
             for step in range(done, training.max_steps):
                 figures = run_step(job, ranks, model, optimizers, step)
                 if step == done:
                     clock.finish(job, ranks, step)
                 metrics.append(figures)
+                is_stopping, has_failed = agreement.any_rank([NOTICE.reason is not None, checkpoints.has_failed])
+                if has_failed:
+                    checkpoints.raise_failure()
+                finished = step + 1
+                is_due = finished % training.checkpoint.every_steps == 0 or finished == training.max_steps
+                if is_due or is_stopping:
+                    score = figures.get("validation", {}).get("loss")
+                    blocked_s = checkpoints.save(finished, model, optimizers, metrics, score)
+                    figures["checkpoint_blocked_s"] = round(blocked_s, 4)
                 log.add(figures)
                 tracking.add(figures)
-                finished = step + 1
-                if finished % training.checkpoint.every_steps == 0 or finished == training.max_steps:
-                    checkpoints.save(finished, model, optimizers, metrics)
+                if is_stopping:
+                    checkpoints.wait()
+                    raise explain_preemption(job, finished)
+                if is_due:
                     tracking.flush()
                     if report is not None:
                         report(figures)
@@ -130,6 +155,15 @@ def run_step(
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
     }
+
+
+def explain_preemption(job: TrainingJob, step: int) -> PreemptedError:
+    """Return the error of a training that was given notice and has saved a step."""
+    return PreemptedError(
+        f"arm {job.arm!r} stopped after step {step}: {NOTICE.reason or 'another rank was given notice'}",
+        expected=f"{job.training.max_steps} steps",
+        remedy=f"run the same stage again: it continues from the checkpoint of step {step}, which is written",
+    )
 
 
 def lay_out_step(job: TrainingJob, ranks: Ranks, samples: list[Sample]) -> StepWork:

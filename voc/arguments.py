@@ -18,7 +18,7 @@ import yaml
 from voc.errors import ConfigError, VocError
 
 ARGUMENTS_VARIABLE = "NIGHTFORGE_ARGUMENTS"
-USER_ERROR_EXIT = 2
+USER_ERROR_EXIT = VocError.exit_code
 
 
 def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:
@@ -37,7 +37,7 @@ def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
-    """Parse, call the chosen `run` function, and turn a named error into one message and exit code 2.
+    """Parse, call the chosen `run` function, and turn a named error into one message and its exit code, mostly 2.
 
     The parser's commands set `run` with `set_defaults(run=function)`; the function takes the parsed arguments.
     """
@@ -47,7 +47,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         return run(arguments) or 0
     except VocError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return USER_ERROR_EXIT
+        return error.exit_code
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:

@@ -87,7 +87,8 @@ class CheckpointConfig(Section):
     )
     asynchronous: bool = Field(True, description="write while training goes on; at most one is being written")
     preemption_grace_s: PositiveInt = Field(
-        120, description="time from SIGTERM to the kill: a checkpoint is written within it and the process ends"
+        120,
+        description="from SIGTERM to the end of the process at the latest; the step under way is saved if there is time",
     )
 
 

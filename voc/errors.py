@@ -13,7 +13,12 @@ class VocError(Exception):
         problem: What is wrong, with the value that was seen.
         expected: What would have been right.
         remedy: What the reader can do about it.
+
+    Attributes:
+        exit_code: Of a stage that ends with this error.
     """
+
+    exit_code = 2
 
     def __init__(self, problem: str, *, expected: str = "", remedy: str = "") -> None:
         self.problem = problem
@@ -72,6 +77,16 @@ class ModelError(VocError):
 
 class TrainingError(VocError):
     """Training cannot start, or stopped for a named reason."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint could not be written, or none can be continued."""
+
+
+class PreemptedError(TrainingError):
+    """The machine is taken away; what was trained is in a checkpoint, and the same stage continues from it."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
 
 
 class ServingError(VocError):
