@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from voc.errors import ModelError
 from voc.model_folder import check_model_folder, digest_model, localise_model
+from voc.weight_files import TensorLayout, check_trainable, check_weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,14 +56,18 @@ def open_base(uri: str, *, max_seq_len: int, digest: str | None = None) -> BaseM
         digest: Its digest, where it is known; computed otherwise.
 
     Raises:
-        ModelError: If files are missing, the architecture is not known, the tokenizer does not fit the weights, there is
-            no usable chat template, or the model cannot see `max_seq_len` tokens.
+        ModelError: If files are missing or cut short, the weights are quantised, the architecture is not known, the
+            tokenizer does not fit the weights, there is no usable chat template, or the model cannot see `max_seq_len` tokens.
     """
     check_model_folder(uri)
     folder = localise_model(uri)
-    config = _read_config(uri, folder)
+    whole = _read_config(uri, folder)
+    config = whole.get("text_config", whole)
+    layout = check_weight_files(uri, folder)
+    check_trainable(uri, layout, whole)
     tokenizer = load_tokenizer(folder)
-    _check_sizes(uri, config, tokenizer, max_seq_len)
+    _check_sizes(uri, config, layout, tokenizer, max_seq_len)
+    _check_end_tokens(uri, whole, folder, tokenizer)
     stops = _list_stops(folder, tokenizer)
     end_of_turn = find_end_of_turn(uri, tokenizer, stops)
     end_of_text = next((token for token in stops if token != end_of_turn), end_of_turn)
@@ -117,6 +122,12 @@ def find_end_of_turn(uri: str, tokenizer: PreTrainedTokenizerBase, stops: Sequen
         )
     probe = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": f"{_PROBE}{_PROBE}"}]
     text = str(tokenizer.apply_chat_template(probe, tokenize=False))
+    if _PROBE not in text:
+        raise ModelError(
+            f"the chat template of {uri} does not round-trip: of a chat with {_PROBE!r} it makes {text[:80]!r}",
+            expected="a template that writes messages as they are",
+            remedy="take the template of the model's family, or correct chat_template.jinja",
+        )
     rest = text.rpartition(_PROBE)[2].strip()
     token = next((t for t in tokenizer.all_special_tokens + _added_specials(tokenizer) if rest.startswith(t)), None)
     if token is None:
@@ -135,12 +146,11 @@ def find_end_of_turn(uri: str, tokenizer: PreTrainedTokenizerBase, stops: Sequen
 
 
 def _read_config(uri: str, folder: Path) -> Mapping[str, Any]:
-    """Return the part of `config.json` that is about text."""
+    """Return `config.json`; what is about text may be its `text_config`."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_type = str(config["model_type"])
-        text = config.get("text_config", config)
-        int(text["vocab_size"])
+        int(config.get("text_config", config)["vocab_size"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"config.json of {uri} cannot be read: {error!r}",
@@ -153,15 +163,28 @@ def _read_config(uri: str, folder: Path) -> Mapping[str, Any]:
             expected="a model that this version of transformers knows",
             remedy="check model.base",
         )
-    return dict(text)
+    return config
 
 
-def _check_sizes(uri: str, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> None:
+def _check_sizes(
+    uri: str,
+    config: Mapping[str, Any],
+    layout: TensorLayout,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_len: int,
+) -> None:
     if len(tokenizer) > config["vocab_size"]:
         raise ModelError(
             f"the tokenizer of {uri} has {len(tokenizer)} tokens, its embedding {config['vocab_size']} rows",
             expected="an embedding at least as large as the vocabulary",
             remedy="the folder mixes two models: take both from one place",
+        )
+    rows = {shape[0] for name, (_, shape) in layout.items() if name.endswith("embed_tokens.weight") and len(shape) == 2}
+    if rows and config["vocab_size"] not in rows:
+        raise ModelError(
+            f"the embedding of {uri} has {', '.join(map(str, sorted(rows)))} rows, its config.json says vocab_size "
+            f"{config['vocab_size']}",
+            remedy="the folder mixes two models: take weights and config.json from one place",
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {uri} has no eos_token", remedy="name it in tokenizer_config.json")
@@ -174,15 +197,40 @@ def _check_sizes(uri: str, config: Mapping[str, Any], tokenizer: PreTrainedToken
         )
 
 
+def _check_end_tokens(uri: str, config: Mapping[str, Any], folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that what the model's settings call the end of a text is a special token of this tokenizer."""
+    specials = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    named = {
+        "config.json": config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id")),
+        "generation_config.json": _read_generation_eos(folder),
+    }
+    for file, value in named.items():
+        for token in _as_list(value):
+            if token not in specials:
+                text = tokenizer.convert_ids_to_tokens(token) if 0 <= token < len(tokenizer) else None
+                seen = "no token" if text is None else f"the ordinary token {text!r}"
+                raise ModelError(
+                    f"eos_token_id {token} in {file} of {uri} is {seen} of its tokenizer",
+                    expected=f"a special token, as {tokenizer.eos_token} ({tokenizer.eos_token_id}) is",
+                    remedy="the folder mixes two models: take tokenizer and config files from one place",
+                )
+
+
+def _read_generation_eos(folder: Path) -> Any:
+    path = folder / "generation_config.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+
+
+def _as_list(value: Any) -> list[int]:
+    return list(value) if isinstance(value, list) else [] if value is None else [int(value)]
+
+
 def _added_specials(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
 
 
 def _list_stops(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the tokens at which a server stops: the tokenizer's own, then those of generation_config.json."""
-    ids: list[int] = [tokenizer.convert_tokens_to_ids(str(tokenizer.eos_token))]  # type: ignore[list-item]
-    path = folder / "generation_config.json"
-    if path.is_file():
-        eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        ids += eos if isinstance(eos, list) else [] if eos is None else [eos]
+    own = int(tokenizer.convert_tokens_to_ids(str(tokenizer.eos_token)))  # type: ignore[arg-type]
+    ids = [own, *_as_list(_read_generation_eos(folder))]
     return [str(tokenizer.convert_ids_to_tokens(token)) for token in dict.fromkeys(ids)]

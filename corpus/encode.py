@@ -107,7 +107,7 @@ class SampleEncoder:
         added = base.tokenizer.added_tokens_decoder.values()
         self._special_tokens = tuple(token.content for token in added if token.special)
         self._special_starts = tuple({token[0] for token in self._special_tokens})
-        self._normalise = _get_normaliser(base.tokenizer)
+        self.normalise = _get_normaliser(base.tokenizer)
         self._preamble = self._find_preamble()
         self._frame = self._find_frame()
         self._pieces = PieceTokenizer(base.tokenizer, recurring=self._find_recurring())
@@ -206,7 +206,7 @@ class SampleEncoder:
         learned = np.repeat([is_learned for _, is_learned in sample.pieces], [len(part) for part in ids])
         runs = [part for part, (_, is_learned) in zip(ids, sample.pieces, strict=True) if is_learned]
         try:
-            check_answers([self._decode(run) for run in runs], sample.answers, self._normalise)
+            check_answers([self._decode(run) for run in runs], sample.answers, self.normalise)
         except RowError as error:
             return error
         return EncodedSample(input_ids, learned)

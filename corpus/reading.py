@@ -12,6 +12,7 @@ from corpus.part_tasks import TEST
 from corpus.ray_session import MapParts
 from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.splits import SplitList, digest_files, list_splits
+from corpus.template_check import check_template
 from voc.champion import read_champion
 from voc.config import NightforgeConfig
 from voc.config_data import SourceConfig
@@ -76,6 +77,7 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, 
         parse_changes(changes_bytes.decode(), str(data.taxonomy_changes), taxonomy) if data.taxonomy_changes else None
     )
     base = open_base(config.model.base, max_seq_len=training.max_seq_len)
+    check_template(base, variant=config.prompt.variant, taxonomy=taxonomy)
     watermarks = read_watermarks(store, data_prefix)
     listed = [SourceConfig(name=TEST, uri=data.test, format="voc"), *data.sources]
     sources = tuple((source, _list(source, watermarks)) for source in listed)

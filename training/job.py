@@ -23,6 +23,7 @@ _PLACEMENT = {
     "gpus_per_worker",
     "gpu_memory_gib",
     "checkpoint",
+    "export",
     "tracking",
     "log_every_steps",
     "max_failures",
@@ -78,7 +79,7 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
 
     Raises:
         ConfigError: If the arm does not exist.
-        TrainingError: If the data is not prepared, or was prepared with another base.
+        TrainingError: If the data is not prepared, was prepared with another base or has fewer rows than there are workers.
         ModelError: If the base cannot be trained.
     """
     config, layout = run.config, run.layout
@@ -115,7 +116,20 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
         "samples": shards.digest,
         "base": base.digest,
     }
-    return TrainingJob(run, arm, base, parse_mixture(json.loads(mixture)), data, shards, inputs)
+    plan = parse_mixture(json.loads(mixture))
+    _check_rows(arm, plan, config.training.num_workers)
+    return TrainingJob(run, arm, base, plan, data, shards, inputs)
+
+
+def _check_rows(arm: str, plan: MixturePlan, num_workers: int) -> None:
+    """Check that there is something for every worker to learn."""
+    num_rows = sum(min(share.num_rows, share.num_samples) for share in plan.shares)
+    if num_rows < num_workers:
+        raise TrainingError(
+            f"arm {arm!r} draws {num_rows} different rows, training.num_workers is {num_workers}",
+            expected="at least one row per worker",
+            remedy="lower training.num_workers, or give the arm more data",
+        )
 
 
 def is_trained(job: TrainingJob) -> bool:

@@ -13,10 +13,9 @@ from voc.errors import IntegrityError, ModelError
 from voc.layout import model_key
 from voc.manifest import Manifest, commit_folder, describe_folder, download_directory, read_manifest
 from voc.store import Store, open_uri
+from voc.weight_files import INDEX_NAME, PICKLE_SUFFIXES, SINGLE_NAME
 
 REQUIRED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
 
 
 def localise_model(uri: str) -> Path:
@@ -72,8 +71,13 @@ def list_model_problems(uri: str) -> list[str]:
             return [*problems, f"{INDEX_NAME} is damaged: {error!r}"]
         problems += [f"the shard {name} is missing" for name in shards if not store.exists(f"{key}/{name}")]
     elif not store.exists(f"{key}/{SINGLE_NAME}"):
-        problems.append(f"neither {SINGLE_NAME} nor {INDEX_NAME} is there")
+        problems.append(f"neither {SINGLE_NAME} nor {INDEX_NAME} is there{_tell_pickles(store, key)}")
     return problems
+
+
+def _tell_pickles(store: Store, key: str) -> str:
+    pickles = sorted(k.rpartition("/")[2] for k in store.list_keys(key) if Path(k).suffix in PICKLE_SUFFIXES)
+    return f" ({', '.join(pickles[:3])} may be a pickle, which is never loaded)" if pickles else ""
 
 
 def check_model_folder(uri: str) -> None:

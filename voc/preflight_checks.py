@@ -18,6 +18,7 @@ from voc.errors import ConfigError, DataError, ModelError, VocError
 from voc.manifest import read_manifest
 from voc.model_folder import check_model_folder
 from voc.store import Store, open_store, open_uri
+from voc.weight_files import check_trainable, check_weight_files
 
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 MMLU_FILES = ("dev.parquet", "test.parquet")
@@ -74,6 +75,8 @@ def check_store(uri: str) -> tuple[Store, str]:
 def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None, str]:
     """Look at a model folder: files, chat template, a manifest if it is remote, and the positions it was made for.
 
+    The headers of a folder's weights are read too; what a bucket holds is verified by its manifest when it is fetched.
+
     Raises:
         ModelError: With everything that is wrong.
     """
@@ -92,6 +95,11 @@ def check_model(uri: str, config: NightforgeConfig, trained: bool) -> tuple[None
             remedy="put the template of the model's family there",
         )
     settings = _read_json(store, f"{key}/config.json")
+    folder = store.local_path(key)
+    if folder is not None:
+        layout = check_weight_files(uri, folder)
+        if trained:
+            check_trainable(uri, layout, settings)
     positions = settings.get("max_position_embeddings") or settings.get("text_config", {}).get(
         "max_position_embeddings"
     )

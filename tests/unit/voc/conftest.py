@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,18 @@ def write_model(folder: Path, *, positions: int = 512) -> Path:
     (folder / "tokenizer.json").write_text("{}")
     (folder / "tokenizer_config.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    write_safetensors(folder / "model.safetensors", {"a": ("F32", (2, 3)), "b": ("BF16", (4,))})
     return folder
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Write a file of zeros with these tensors, as the format's specification says."""
+    header, end = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + math.prod(shape) * {"F32": 4, "BF16": 2, "F8_E4M3": 1, "I8": 1}[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
 
 
 @pytest.fixture

@@ -39,6 +39,12 @@ def test_a_missing_shard_is_named(model_folder: Path) -> None:
     assert list_model_problems(str(model_folder)) == ["the shard model-2.safetensors is missing"]
 
 
+def test_pickled_weights_are_named_and_not_taken_for_weights(model_folder: Path) -> None:
+    (model_folder / "model.safetensors").rename(model_folder / "pytorch_model.bin")
+    (problem,) = list_model_problems(str(model_folder))
+    assert problem.endswith("is there (pytorch_model.bin may be a pickle, which is never loaded)")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_a_damaged_index_is_named(model_folder: Path, text: str) -> None:
     (model_folder / "model.safetensors.index.json").write_text(text)
@@ -56,7 +62,7 @@ def test_a_put_model_is_complete_verified_and_comes_back(
     assert list_model_problems(uri) == []
     assert digest_model(uri) == manifest.digest == digest_model(str(model_folder))
     local = localise_model(uri)
-    assert (local / "model.safetensors").read_bytes() == b"weights"
+    assert (local / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
     assert localise_model(uri) == local
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.voc.conftest import Night, voc_row, write_model
+from tests.unit.voc.conftest import Night, voc_row, write_model, write_safetensors
 from voc.champion import ChampionRecord, append_champion
 from voc.config_file import hash_config, load_config
 from voc.errors import ConfigError, PreflightError
@@ -139,6 +139,10 @@ def test_an_unreachable_store_is_a_finding_beside_the_others(night: Night) -> No
         preflight(night)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -152,6 +156,13 @@ def test_an_unreachable_store_is_a_finding_beside_the_others(night: Night) -> No
             lambda f: (f / "config.json").write_text('{"text_config": {"max_position_embeddings": 100}}'),
             "has 100 positions",
         ),
+        (lambda f: cut(f / "model.safetensors"), "model.safetensors has "),
+        (lambda f: write_safetensors(f / "model.safetensors", {"a": ("F8_E4M3", (2, 2))}), "1 of 1 tensors as F8_E4M3"),
+        (
+            lambda f: (f / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}'),
+            "is quantised (fp8",
+        ),
+        (lambda f: (f / "config.json").write_text('{"auto_map": {"AutoModel": "code.py"}}'), "names code of its own"),
     ],
 )
 def test_a_base_model_that_cannot_be_used_is_explained(night: Night, spoil, message: str) -> None:
@@ -169,6 +180,13 @@ def test_extra_models_and_the_champion_are_looked_at_too(night: Night) -> None:
     write_model(night.path("gone"))
     details = {finding.subject: finding.detail for finding in preflight(night).findings}
     assert details["champion"] == "mix of r0"
+
+
+def test_a_quantised_model_may_be_evaluated(night: Night) -> None:
+    other = write_model(night.path("other"))
+    write_safetensors(other / "model.safetensors", {"a": ("F8_E4M3", (2, 2))})
+    night.tree["extra_models"] = [{"name": "other", "title": "Other", "uri": str(other)}]
+    assert all(finding.passed for finding in preflight(night).findings)
 
 
 def test_a_mixture_by_tokens_is_told_as_shares(night: Night) -> None:
