@@ -71,6 +71,37 @@ def make_tiny_model(
     return folder
 
 
+def make_tiny_moe(folder: Path, *, dtype: str = "bfloat16", num_experts: int = 4, seed: int = 0) -> Path:
+    """Write a random Qwen3-MoE with one tensor per expert, as its published checkpoints have them, and return its folder."""
+    import torch
+    from transformers import AutoConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    make_tiny_model(folder)
+    dense = AutoConfig.from_pretrained(folder)
+    config = Qwen3MoeConfig(
+        vocab_size=dense.vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_experts=num_experts,
+        num_experts_per_tok=2,
+        max_position_embeddings=dense.max_position_embeddings,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=dense.eos_token_id,
+    )
+    torch.manual_seed(seed)
+    model = Qwen3MoeForCausalLM(config).to(getattr(torch, dtype))
+    generation = (folder / "generation_config.json").read_bytes()
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").write_bytes(generation)
+    return folder
+
+
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Return the byte-level BPE tokenizer of some texts: every text has tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

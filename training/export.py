@@ -1,235 +1,164 @@
-"""From sharded float32 weights to a model folder that differs from the base in its weights only, verified before it counts.
+"""From sharded weights to a model folder that differs from the base in its weights only, verified before it counts.
 
-The folder has the base's tensor names, shapes and dtypes as safetensors, and its other files byte for byte. Verified: the
-layout against the base, every tensor bit for bit after a reload, and the next-token distributions of the reloaded model
-against those of the model that was trained. Only then are the manifests written: the export's, then the training's.
+The folder has the base's tensor names, shapes and dtypes as safetensors, and its settings and tokenizer byte for byte; pickles
+and code of the base stay behind. `training.verification` judges it. Only then are the manifests
+written: the export's, then the training's, which holds the card.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
-from safetensors import safe_open
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+import yaml
 from transformers import PreTrainedModel
 
 from training.batches import Batch, Document, build_batch
 from training.job import TrainingJob
 from training.metrics import METRICS_NAME, summarise, write_metrics
-from training.model import compute_logits, read_model
+from training.model import compute_logits
 from training.process_group import Ranks
-from voc.errors import IntegrityError, ModelError
-from voc.manifest import MANIFEST_NAME, commit_folder
-from voc.model_folder import INDEX_NAME
+from training.verification import CARD_FORMAT, CARD_NAME, Trained, verify_model
+from training.weights import DTYPES, choose_reload_dtype, write_weights
+from voc.manifest import MANIFEST_NAME, commit_folder, digest_json
+from voc.weight_files import INDEX_NAME, list_weight_files, read_tensor_layout
 
-MIN_COSINE = 0.999
-VERIFICATION_NAME = "verification.json"
 _COPIED_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
-_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+_DOCUMENTS = {".md", ".gitattributes", ""}
 _MAX_PROBES = 4
-_MAX_LISTED = 5
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-TensorLayout = dict[str, tuple[str, tuple[int, ...]]]
+_MAX_PLACES = 512
+_PROBE_TOKENS = 4096  # or a training pass's, if that is more: nothing is kept for a backward pass here
+_GIB = 1 << 30
+_VERIFY_TIMEOUT = timedelta(hours=6)  # a model of hundreds of gigabytes is read, compared and uploaded meanwhile
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What was checked on an export.
+class WrittenFolder:
+    """What was written.
 
     Attributes:
-        num_tensors: Tensors in its files.
-        num_parameters: Numbers in them.
-        tensors_equal: Tensors of the reloaded model that are bit for bit those that were trained.
-        min_cosine: Least cosine between next-token logits, trained against reloaded, over `num_positions` places.
-        num_positions: Places compared.
-        copied_files: Files taken over from the base unchanged.
+        digests: Digest of each tensor, as `training.weights.write_weights` returns them.
+        copied: Files taken over from the base unchanged.
+        left_out: Files of the base that were not: pickles, code, weights of other formats.
     """
 
-    num_tensors: int
-    num_parameters: int
-    tensors_equal: int
-    min_cosine: float
-    num_positions: int
-    copied_files: tuple[str, ...]
+    digests: Mapping[str, str]
+    copied: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Gather, write, verify and commit the trained model; called by all ranks together.
+    """Write, verify and commit the trained model; called by all ranks together.
 
     Raises:
-        IntegrityError: If the written model is not the trained one.
+        IntegrityError: If the written model is not the trained one, with the check that found it.
         ModelError: If the base's files mix dtypes in a way that the trained tensors cannot follow.
     """
-    probe = _build_probe(job)
+    probe = build_probe(job)
     model.eval()
     with torch.no_grad():
-        trained = compute_logits(model, probe.to(ranks.device)).cpu()
-    whole: dict[str, Any] = get_model_state_dict(
-        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-    )
-    if ranks.is_first:
-        with tempfile.TemporaryDirectory(prefix="nightforge-export-") as name:
-            folder, card = Path(name) / "export", Path(name) / "training"
-            copied = write_model(folder, job.base.folder, model, whole)
-            verification = verify_model(folder, job.base.folder, whole, (probe, trained), copied)
-            facts = {"arm": job.arm, "run_id": job.run.layout.run_id, **summarise(metrics)}
-            layout, store = job.run.layout, job.run.store
-            manifest = commit_folder(store, layout.export(job.arm), folder, inputs=job.inputs, facts=facts)
-            card.mkdir()
-            write_metrics(card / METRICS_NAME, metrics)
-            document = {"model_digest": manifest.digest, "world_size": ranks.world_size, **asdict(verification)}
-            (card / VERIFICATION_NAME).write_text(json.dumps(document, indent=1))
-            commit_folder(store, layout.training(job.arm), card, inputs=job.inputs, facts=facts)
-            print(
-                f"{job.arm}: exported {verification.num_tensors} tensors, verified "
-                f"(cosine {verification.min_cosine:.6f}), digest {manifest.digest[:12]}",
-                flush=True,
+        logits = compute_logits(model, probe.to(ranks.device)).cpu()
+    # The first rank works alone for long; a collective of the training's group would give up on it.
+    waiting = dist.new_group(backend="gloo", timeout=_VERIFY_TIMEOUT)
+    with tempfile.TemporaryDirectory(prefix="nightforge-export-") as name:
+        folder = Path(name) / "export"
+        max_file_bytes = int(job.training.export.max_shard_gib * _GIB)
+        base, computed = read_tensor_layout(job.base.folder), getattr(torch, job.training.param_dtype)
+        reload_dtype = choose_reload_dtype(base, computed)
+        written = write_model(
+            folder, job.base.folder, model, ranks, max_file_bytes=max_file_bytes, reload_dtype=reload_dtype
+        )
+        if ranks.is_first:
+            is_exact = {computed, *(DTYPES[dtype] for dtype, _ in base.values())} == {torch.float32}
+            trained = Trained(probe, logits, written.digests, job.base.tokenizer, reload_dtype, is_exact)
+            card = verify_model(folder, job.base.folder, trained, written.copied)
+            card = card | {"left_out": list(written.left_out)}
+            _commit(
+                job, Path(name), {"world_size": ranks.world_size, **card}, digest_json(dict(written.digests)), metrics
             )
-    dist.barrier()
+    dist.barrier(waiting)
+    dist.destroy_process_group(waiting)
 
 
-def write_model(folder: Path, base: Path, model: PreTrainedModel, whole: dict[str, torch.Tensor]) -> tuple[str, ...]:
-    """Write the weights in the base's layout beside the base's other files.
-
-    Args:
-        folder: A folder to make.
-        base: The base model's folder.
-        model: The trained model; says how its tensors map to files.
-        whole: Its complete state dict; cast to the base's dtypes in place.
-
-    Returns:
-        The names of the copied files.
-    """
-    _cast_as_base(whole, read_tensor_layout(base))
-    _tie(whole, model.all_tied_weights_keys)
-    folder.mkdir(parents=True)
-    model.save_pretrained(folder, state_dict=dict(whole))
-    for path in folder.iterdir():
-        if path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX_NAME:
-            path.unlink()
-    copied = [p for p in sorted(base.iterdir()) if p.is_file() and p.suffix in _COPIED_SUFFIXES]
-    copied = [p for p in copied if p.name not in {INDEX_NAME, MANIFEST_NAME} and not p.name.endswith(".index.json")]
-    for path in copied:
-        shutil.copyfile(path, folder / path.name)
-    return tuple(path.name for path in copied)
-
-
-def verify_model(
+def write_model(
     folder: Path,
     base: Path,
-    whole: Mapping[str, torch.Tensor],
-    expected: tuple[Batch, torch.Tensor],
-    copied: tuple[str, ...],
-) -> Verification:
-    """Compare a written model folder with its base's layout and with the trained model.
+    model: PreTrainedModel,
+    ranks: Ranks,
+    *,
+    max_file_bytes: int,
+    reload_dtype: torch.dtype,
+) -> WrittenFolder:
+    """Write the weights in the base's layout beside the base's other files; called by all ranks together.
 
     Args:
-        folder: The written folder.
+        folder: A folder to make, on the first rank.
         base: The base model's folder.
-        whole: The trained state dict in the base's dtypes.
-        expected: A batch, and the trained model's logits for it, [N, V].
-        copied: Files taken over from the base.
+        model: The trained model, sharded or whole.
+        ranks: Where this process stands.
+        max_file_bytes: Largest weight file.
+        reload_dtype: Dtype in which the export will be read again.
 
     Raises:
-        IntegrityError: With the first differences.
+        ModelError: If the base's tensors cannot be told from the model's.
+        IntegrityError: If a weight is not finite, or tied ones moved apart.
     """
-    layout = read_tensor_layout(folder)
-    reloaded = read_model(folder)
-    _check_layout(layout, read_tensor_layout(base), set(reloaded.all_tied_weights_keys))
-    tensors_equal = _check_tensors(reloaded.state_dict(), whole)
-    with torch.no_grad():
-        logits = compute_logits(reloaded, expected[0])
-    cosines = F.cosine_similarity(expected[1], logits, dim=-1)
-    min_cosine = float(cosines.min())
-    if not min_cosine >= MIN_COSINE:
-        raise IntegrityError(
-            f"the exported model answers differently from the trained one: cosine {min_cosine:.5f}",
-            expected=f"at least {MIN_COSINE} at every one of {cosines.numel()} places",
-            remedy="keep the checkpoint; training and loading compute different functions",
-        )
-    num_parameters = sum(torch.Size(shape).numel() for _, shape in layout.values())
-    return Verification(len(layout), num_parameters, tensors_equal, min_cosine, cosines.numel(), copied)
+    if ranks.is_first:
+        folder.mkdir(parents=True)
+    digests = write_weights(
+        folder, model, read_tensor_layout(base), ranks, max_file_bytes=max_file_bytes, reload_dtype=reload_dtype
+    )
+    if not ranks.is_first:
+        return WrittenFolder({}, (), ())
+    files = [path for path in sorted(base.iterdir()) if path.is_file() and path.name != MANIFEST_NAME]
+    copied = [p for p in files if p.suffix in _COPIED_SUFFIXES and not p.name.endswith(".index.json")]
+    for path in copied:
+        shutil.copyfile(path, folder / path.name)
+    known = {*copied, *list_weight_files(base), base / INDEX_NAME}
+    left_out = [path.name for path in files if path not in known and path.suffix not in _DOCUMENTS]
+    return WrittenFolder(digests, tuple(path.name for path in copied), tuple(left_out))
 
 
-def read_tensor_layout(folder: Path) -> TensorLayout:
-    """Return name -> (dtype, shape) of every tensor in a folder's safetensors, from their headers."""
-    layout: TensorLayout = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                view = file.get_slice(name)
-                layout[name] = (view.get_dtype(), tuple(view.get_shape()))
-    return layout
+def build_probe(job: TrainingJob) -> Batch:
+    """Return the first samples of the run, no more than memory has room for, with at most `_MAX_PLACES` to compare."""
+    room = max(job.training.micro_batch_size * job.training.max_seq_len, _PROBE_TOKENS)
+    documents: list[Document] = []
+    for sample in job.samples.read_step(0)[:_MAX_PROBES]:
+        room -= len(sample.input_ids)
+        if room >= 0 or not documents:
+            documents.append(Document(sample.input_ids, sample.labels))
+    batch = build_batch(documents, pad_id=0)
+    chosen = torch.linspace(0, len(batch.places) - 1, min(len(batch.places), _MAX_PLACES)).long()
+    return replace(batch, places=batch.places[chosen], targets=batch.targets[chosen])
 
 
-def _cast_as_base(whole: dict[str, torch.Tensor], layout: TensorLayout) -> None:
-    dtypes = {dtype for dtype, _ in layout.values()}
-    for name, tensor in whole.items():
-        if name not in layout and len(dtypes) != 1:
-            raise ModelError(
-                f"the base stores {name!r} under another name and mixes the dtypes {', '.join(sorted(dtypes))}",
-                expected="one dtype, or tensors under their own names",
-            )
-        dtype = layout[name][0] if name in layout else next(iter(dtypes))
-        if dtype not in _DTYPES:
-            raise ModelError(
-                f"the base stores {name!r} as {dtype}",
-                expected=f"one of {', '.join(_DTYPES)}",
-                remedy="train from the unquantised weights",
-            )
-        whole[name] = tensor.to(_DTYPES[dtype])
+def _commit(
+    job: TrainingJob, folder: Path, card: Mapping[str, Any], weights_digest: str, metrics: Sequence[Mapping[str, Any]]
+) -> None:
+    """Put the export and then what training leaves into the store.
 
-
-def _tie(whole: dict[str, torch.Tensor], tied: Mapping[str, str]) -> None:
-    """Let tied tensors share memory again, which gathering undid, so that they are written once."""
-    for name, source in tied.items():
-        if not torch.equal(whole[name], whole[source]):
-            raise IntegrityError(f"{name} is tied to {source}, yet training moved them apart")
-        whole[name] = whole[source]
-
-
-def _check_layout(seen: TensorLayout, expected: TensorLayout, tied: set[str]) -> None:
-    problems = [f"{name} is missing" for name in sorted(expected.keys() - seen.keys() - tied)]
-    problems += [f"{name} is new" for name in sorted(seen.keys() - expected.keys())]
-    problems += [
-        f"{name} is {seen[name]}, in the base {expected[name]}"
-        for name in sorted(seen.keys() & expected.keys())
-        if seen[name] != expected[name]
-    ]
-    if problems:
-        raise IntegrityError(
-            f"the export has another layout than the base in {len(problems)} tensors: "
-            f"{'; '.join(problems[:_MAX_LISTED])}",
-            expected="the same names, shapes and dtypes",
-        )
-
-
-def _check_tensors(reloaded: Mapping[str, torch.Tensor], whole: Mapping[str, torch.Tensor]) -> int:
-    names = sorted(whole.keys() | reloaded.keys())
-    wrong = [
-        name
-        for name in names
-        if name not in reloaded or name not in whole or not torch.equal(reloaded[name], whole[name].float())
-    ]
-    if wrong:
-        raise IntegrityError(
-            f"{len(wrong)} of {len(names)} tensors differ after a reload: {', '.join(wrong[:_MAX_LISTED])}",
-            expected="every tensor bit for bit",
-        )
-    return len(names)
-
-
-def _build_probe(job: TrainingJob) -> Batch:
-    """Return the first samples of the run."""
-    samples = job.samples.read_step(0)[:_MAX_PROBES]
-    return build_batch([Document(sample.input_ids, sample.labels) for sample in samples], pad_id=0)
+    `weights_digest` goes over names and numbers of all tensors, so that it does not depend on how they are cut into files.
+    """
+    layout, store = job.run.layout, job.run.store
+    names = {"arm": job.arm, "run_id": layout.run_id}
+    facts = {**names, **summarise(metrics), "weights_digest": weights_digest}
+    manifest = commit_folder(store, layout.export(job.arm), folder / "export", inputs=job.inputs, facts=facts)
+    left = folder / "training"
+    left.mkdir()
+    write_metrics(left / METRICS_NAME, metrics)
+    digests = {"model_digest": manifest.digest, "weights_digest": weights_digest}
+    document = {"format": CARD_FORMAT, **names, **digests, **card}
+    (left / CARD_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
+    commit_folder(store, layout.training(job.arm), left, inputs=job.inputs, facts=facts)
+    print(
+        f"{job.arm}: exported {card['round_trip']['tensors']} tensors, verified "
+        f"(cosine {card['distributions']['min_cosine']:.6f}), digest {manifest.digest[:12]}",
+        flush=True,
+    )

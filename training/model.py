@@ -47,7 +47,7 @@ def load_model(folder: Path, training: TrainingConfig, ranks: Ranks) -> PreTrain
         whole where there is nothing to shard.
     """
     dtype = getattr(torch, training.master_dtype)
-    model = _read_weights(folder, dtype) if ranks.is_first else _allocate(folder, dtype)
+    model = read_weights(folder, dtype) if ranks.is_first else _allocate(folder, dtype)
     whole = model.state_dict() if ranks.is_first else {}
     make_trainable(model, training, ranks)
     if ranks.world_size > 1:
@@ -144,7 +144,7 @@ def choose_loss_kernel(model: PreTrainedModel, wanted: str, device: torch.device
 
 def read_model(folder: Path) -> PreTrainedModel:
     """Read a model folder whole, in float32, on the CPU."""
-    model = _read_weights(folder, torch.float32).eval()
+    model = read_weights(folder, torch.float32).eval()
     attach_loss(model, "plain", 1)
     return model
 
@@ -179,11 +179,22 @@ def _compute_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return logits[0]
 
 
-def _read_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def read_weights(folder: Path, dtype: torch.dtype, *, attention: str = PACKED) -> PreTrainedModel:
+    """Read a model folder's safetensors in one dtype; neither pickles nor code of the folder are touched.
+
+    Raises:
+        ModelError: If they cannot be loaded, or lack a tensor of the architecture.
+    """
     remedy = "check the folder: a shard may be missing or cut short"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=PACKED, output_loading_info=True
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the weights of {folder} cannot be loaded: {error}", remedy=remedy) from error

@@ -92,6 +92,14 @@ class CheckpointConfig(Section):
     )
 
 
+class ExportConfig(Section):
+    """How the trained model is written and proven; dtypes, names and shapes are always the base's."""
+
+    max_shard_gib: float = Field(
+        4.0, gt=0, description="largest safetensors file, and about what writing needs in memory"
+    )
+
+
 class TrackingConfig(Section):
     """Where the step figures go besides metrics.jsonl."""
 
@@ -152,6 +160,7 @@ class TrainingConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     guard: GuardConfig = GuardConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    export: ExportConfig = ExportConfig()
     tracking: TrackingConfig = TrackingConfig()
     log_every_steps: PositiveInt = Field(10, description="optimizer steps between progress lines")
     max_failures: int = Field(1, ge=0, description="worker-group restarts that Ray Train may make")
@@ -160,7 +169,12 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _check_fit(self) -> TrainingConfig:
         problems = []
-        if self.global_batch_size % self.num_workers:
+        if self.num_workers > self.global_batch_size:
+            problems.append(
+                f"num_workers {self.num_workers} is more than global_batch_size {self.global_batch_size}: "
+                "a step would have fewer samples than workers"
+            )
+        elif self.global_batch_size % self.num_workers:
             problems.append(
                 f"global_batch_size {self.global_batch_size} is not a multiple of training.num_workers {self.num_workers}"
             )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from training.job import TrainingJob, is_trained, open_job
 from training.loop import train
@@ -40,7 +40,7 @@ def test_training_learns_and_leaves_a_verified_model(make_job: MakeJob, capsys: 
     assert is_trained(job)
     verify_directory(job.run.store, job.run.layout.training(job.arm))
     manifest = verify_directory(job.run.store, job.run.layout.export(job.arm))
-    card = json.loads(read_card(job, "verification.json").read_text())
+    card = yaml.safe_load(read_card(job, "verification.yaml").read_text())
     assert card["model_digest"] == manifest.digest
     assert manifest.facts["steps"] == 12
     assert [report["step"] for report in reports] == [12]
