@@ -23,18 +23,20 @@ from corpus.packing import plan_packing
 from corpus.part_tasks import IngestSettings
 from corpus.ray_session import MapParts, TaskRunner
 from corpus.reading import Reading
-from corpus.sources import choose_usable
+from corpus.sources import Source, UsableRows, choose_usable
 from corpus.splits import list_splits
 from voc.config_arms import SourceWeight
 from voc.config_data import DataConfig, SourceConfig
-from voc.store import LocalStore
+from voc.store import LocalStore, Store
 from voc.taxonomy import parse_taxonomy
 
 ROWS_PER_STEP = 64
 
 
-def build(rows: Path, base_folder: Path, output: Path, seq_len: int, map_parts: MapParts) -> dict[str, object]:
-    """Turn JSONL into packed shards in training order and return what was made."""
+def ingest(
+    rows: Path, base_folder: Path, store: Store, seq_len: int, map_parts: MapParts
+) -> tuple[list[Source], dict[str, UsableRows]]:
+    """Read, validate, render and tokenise JSONL; return the sources, and their accepted rows by name."""
     taxonomy = parse_taxonomy((rows / TAXONOMY_FILE).read_text(encoding="utf-8"), TAXONOMY_FILE)
     base = open_base(str(base_folder), max_seq_len=seq_len, digest="benchmark")
     sources = (
@@ -44,12 +46,17 @@ def build(rows: Path, base_folder: Path, output: Path, seq_len: int, map_parts: 
     data = DataConfig(taxonomy=TAXONOMY_FILE, test="unused", sources=sources)
     listed = tuple((source, list_splits(source, watermark=None)) for source in sources)
     reading = Reading(taxonomy, None, base, listed, {}, {})
-    store = LocalStore(output)
     settings = IngestSettings(
         store.uri, "data", data, taxonomy, None, base.uri, base.digest, seq_len, "internalized", 0
     )
     read = list(ingest_all(reading, settings, map_parts))
-    usable = choose_usable(read, {})
+    return read, choose_usable(read, {})
+
+
+def build(rows: Path, base_folder: Path, output: Path, seq_len: int, map_parts: MapParts) -> dict[str, object]:
+    """Turn JSONL into packed shards in training order and return what was made."""
+    store = LocalStore(output)
+    read, usable = ingest(rows, base_folder, store, seq_len, map_parts)
     weights = [SourceWeight(name=source.name, weight=source.num_rows) for source in read]
     num_rows = sum(source.num_rows for source in read)
     figures = {name: rows.figures for name, rows in usable.items()}

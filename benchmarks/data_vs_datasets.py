@@ -16,61 +16,29 @@ run writes under `--scratch`, where it is removed again: at 1.5 million rows the
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.memory import adopt_orphans, run_measured
-from voc.model_folder import cache_folder
+from benchmarks.memory import adopt_orphans
+from benchmarks.sides import CORES, ROOT, Figures, make_input, make_peer_folder, make_rows, run_side
 
-ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "benchmarks" / "requirements-data.lock"
 RANKS = Path("dashscope") / "resources" / "qwen.tiktoken"
 SEQ_LEN = 2048
 IGNORE_INDEX = -100
-CORES = 2
 SIDES = ("peer", "ours")
 _MEMORY_COLUMNS = {"PSS MiB": "pss", "anon": "anon", "anon+shm": "anon_shmem", "file": "file"}
 _MIB = 1 << 20
-_SHOWN_LOG_CHARS = 3000
-
-Figures = dict[str, Any]
-
-
-def make_peer_folder() -> Path:
-    """Install the peer's packages into a folder named after the lock, unless they are there, and return it."""
-    name = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / "envs" / f"data-peer-{name}"
-    if not (folder / ".complete").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv = str(Path(sys.executable).with_name("uv"))
-        install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--require-hashes"]
-        subprocess.run([*install, "--target", str(folder), "--requirement", str(LOCK)], check=True)
-        (folder / ".complete").touch()
-    return folder
 
 
 def make_inputs(peer_folder: Path, num_rows: int) -> tuple[Path, Path]:
     """Return the folders of rows and base model, made once in processes of their own."""
-    benchmark = cache_folder() / "benchmarks"
-    benchmark.mkdir(parents=True, exist_ok=True)
-    base = benchmark / f"study-base-{_hash_file(ROOT / 'benchmarks' / 'study_base.py')}"
-    rows = benchmark / f"study-rows-{_hash_file(ROOT / 'benchmarks' / 'study_rows.py')}-{num_rows}"
-    ranks = ["--ranks", str(peer_folder / RANKS)]
-    for module, options in (
-        ("study_base", [*ranks, "--output", str(base)]),
-        ("study_rows", ["--rows", str(num_rows), "--output", str(rows)]),
-    ):
-        command = [sys.executable, "-m", f"benchmarks.{module}", *options]
-        subprocess.run(command, check=True, env=_environment(), stdout=subprocess.DEVNULL)
-    return rows, base
+    base = make_input("study_base", "", ["--ranks", str(peer_folder / RANKS)])
+    return make_rows(num_rows), base
 
 
 def run_peer(rows_folder: Path, base_folder: Path, output_folder: Path, *, peer_folder: Path) -> Figures:
@@ -110,22 +78,9 @@ def _run_side(
     count: Callable[[Path], Figures] | None = None,
     options: Sequence[str] = (),
 ) -> Figures:
-    """Run one side and return what it printed, with wall time and memory as seen from outside, and what `count` finds.
-
-    Raises:
-        RuntimeError: If it fails or prints no figures; with the end of its log.
-    """
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    stdout, stderr = output.with_suffix(".out"), output.with_suffix(".err")
+    """Run one side and return what it printed, with wall time and memory as seen from outside, and what `count` finds."""
     settings = ["--rows", rows, "--base", base, "--output", output, "--seq-len", SEQ_LEN, "--workers", CORES]
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, settings), *options]
-    run = run_measured(command, env={**_environment(), **extra}, stdout=stdout, stderr=stderr)
-    lines = stdout.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if run.returncode != 0 or not lines or not lines[-1].startswith("{"):
-        log = stderr.read_text(encoding="utf-8", errors="replace")[-_SHOWN_LOG_CHARS:]
-        raise RuntimeError(f"{module} ended with status {run.returncode}. Its log ({stderr}) ends with:\n{log}")
-    own = json.loads(lines[-1])
+    own, run = run_side(module, [*map(str, settings), *options], output, extra)
     figures = {
         **own,
         **(count(output) if count else {}),
@@ -250,16 +205,6 @@ def _format_row(size: str, side: str, run: Figures) -> dict[str, str]:
         "cut": str(run.get("cut_rows", "")),
         "refused": str(refused),
     }
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of every process: offline, the clone first, no leftovers of the caller."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "RAY_", "PYTHONPATH"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-
-
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 def main() -> None:

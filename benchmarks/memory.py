@@ -143,6 +143,11 @@ def list_descendants(root: int) -> list[int]:
     return found
 
 
+def read_pss_bytes(pid: int) -> int:
+    """Return the PSS of one process in bytes; 0 for one that has ended."""
+    return _read_rollup(pid).get("pss", 0)
+
+
 def _read_parent(pid: int) -> int:
     # The name of the command is in brackets and may hold anything, brackets and spaces included.
     return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
