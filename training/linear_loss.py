@@ -34,30 +34,31 @@ class _ChunkedLoss(torch.autograd.Function):
             is_learned = wanted != IGNORE_INDEX
             index = wanted.clamp(min=0).unsqueeze(1)
             logits = F.linear(part, weight).float()
-            log_sum = torch.logsumexp(logits, dim=1, keepdim=True)
-            loss += ((log_sum - logits.gather(1, index)).squeeze(1) * is_learned).sum()
+            picked = logits.gather(1, index)
+            highest = logits.amax(dim=1, keepdim=True)
+            weights = logits.sub_(highest).exp_()  # in place, here and below: no second chunk of logits
+            total = weights.sum(dim=1, keepdim=True)
+            loss += ((total.log() + highest - picked).squeeze(1) * is_learned).sum()
             if hidden_grad is None and weight_grad is None:
                 continue
-            errors = logits.sub_(log_sum).exp_()
-            errors.scatter_add_(1, index, errors.new_full((1, 1), -1.0).expand_as(index))
-            errors *= is_learned.unsqueeze(1)
+            errors = weights.mul_(is_learned.unsqueeze(1) / total)
+            errors.scatter_add_(1, index, -is_learned.to(errors.dtype).unsqueeze(1))
             errors = errors.to(hidden.dtype)
             if hidden_grad is not None:
                 torch.mm(errors, weight, out=hidden_grad[start : start + chunk])
             if weight_grad is not None:
                 _add_product(weight_grad, errors, part)
-        ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        # Not as saved tensors: backward scales them where they are, and the weight's may be a large part of the memory.
+        ctx.gradients = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
         return loss
 
     @staticmethod
     def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:  # type: ignore[override]
-        hidden_grad, weight_grad = ctx.saved_tensors
-        return (
-            None if hidden_grad is None else hidden_grad * scale.to(hidden_grad.dtype),
-            None if weight_grad is None else weight_grad * scale.to(weight_grad.dtype),
-            None,
-            None,
-        )
+        if ctx.gradients is None:
+            raise RuntimeError("the chunked loss has one backward pass: its gradients are handed out, not copied")
+        gradients, ctx.gradients = ctx.gradients, None
+        hidden_grad, weight_grad = (None if g is None else g.mul_(scale.to(g.dtype)) for g in gradients)
+        return hidden_grad, weight_grad, None, None
 
 
 def _add_product(total: torch.Tensor, errors: torch.Tensor, hidden: torch.Tensor) -> None:

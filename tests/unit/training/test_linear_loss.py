@@ -42,6 +42,24 @@ def test_places_without_a_target_give_no_loss_and_no_gradient() -> None:
     assert not weight.grad.any()
 
 
+def test_a_second_backward_pass_is_refused() -> None:
+    loss = sum_cross_entropy_chunked(*make_inputs(torch.float32), chunk=8)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        loss.backward()
+
+
+def test_logits_far_from_zero_neither_overflow_nor_vanish() -> None:
+    found = []
+    for compute in (lambda *a: sum_cross_entropy_chunked(*a, chunk=8), sum_cross_entropy_plain):
+        hidden, weight, targets = make_inputs(torch.float32)
+        loss = compute(hidden * 1000, weight, targets)
+        loss.backward()
+        found.append((loss.detach(), hidden.grad, weight.grad))
+    for chunked, plain in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-5, atol=1e-5 * plain.abs().max().item())
+
+
 def test_no_more_than_a_chunk_of_logits_is_ever_held() -> None:
     largest = 0
 
