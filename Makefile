@@ -73,6 +73,10 @@ docs: env ## Write docs/configuration.md from the configuration's own descriptio
 bench-data: env ## Our data pipeline against Hugging Face datasets + TRL, side by side (BENCH_DATA="--sizes 15000 --repeats 3")
 	@$(RAY_PYTHON) -m benchmarks.data_vs_datasets $(BENCH_DATA)
 
+.PHONY: bench-train
+bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer on two cores (BENCH_TRAIN="--repeats 3 --output DIR")
+	@$(RAY_PYTHON) -m benchmarks.train_vs_trl $(BENCH_TRAIN)
+
 ##@ Help
 
 .PHONY: help

@@ -36,28 +36,29 @@ from benchmarks.train_recipe import PEER_ROWS, PEER_SAMPLES, PEER_SIDES, Recipe,
 IGNORE_INDEX = -100
 
 
-class CountingCollator:
-    """A collator that counts what it passes on."""
+class StepCounter:
+    """Counts what a trainer trains on; its collator would not do, because batches are made ahead."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, trainer: Trainer) -> None:
         self.tokens = self.learned = self.slots = 0
+        self._train = trainer.training_step
+        trainer.training_step = self._count
 
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the inner collator's batch."""
-        batch: dict[str, torch.Tensor] = self._inner(examples)
-        self.tokens += sum(len(example["input_ids"]) for example in examples)
-        self.learned += int((batch["labels"] != IGNORE_INDEX).sum())
-        self.slots += batch["input_ids"].numel()
-        return batch
+    def _count(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *more: Any) -> torch.Tensor:
+        slots = inputs["input_ids"].numel()
+        self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else slots
+        self.learned += int((inputs["labels"] != IGNORE_INDEX).sum())
+        self.slots += slots
+        loss: torch.Tensor = self._train(model, inputs, *more)
+        return loss
 
 
 class ClockCallback(TrainerCallback):
     """Ends a step of the clock where the trainer logs it: after its update and its loss."""
 
-    def __init__(self, clock: StepClock, collator: CountingCollator) -> None:
+    def __init__(self, clock: StepClock, counter: StepCounter) -> None:
         self._clock = clock
-        self._collator = collator
+        self._counter = counter
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Begin the first step."""
@@ -67,7 +68,7 @@ class ClockCallback(TrainerCallback):
         """Note the step, and count the next one from 0."""
         if "loss" not in logs:  # the summary at the end
             return
-        counted = self._collator
+        counted = self._counter
         self._clock.end_step(loss=logs["loss"], tokens=counted.tokens, learned=counted.learned, slots=counted.slots)
         counted.tokens = counted.learned = counted.slots = 0
 
@@ -184,8 +185,7 @@ def main() -> None:
     else:
         grouped = arguments.side == "padded_grouped"
         trainer = build_padded(*places, grouped=grouped, attention=arguments.attention)
-    trainer.data_collator = collator = CountingCollator(trainer.data_collator)
-    trainer.add_callback(ClockCallback(clock, collator))
+    trainer.add_callback(ClockCallback(clock, StepCounter(trainer)))
     trainer.train()
     figures = clock.to_json()
     isolation = {"isolation": measure_isolation(trainer)} if packs else {}
