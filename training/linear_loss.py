@@ -30,24 +30,9 @@ class _ChunkedLoss(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), chunk):
-            part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
-            is_learned = wanted != IGNORE_INDEX
-            index = wanted.clamp(min=0).unsqueeze(1)
-            logits = F.linear(part, weight).float()
-            picked = logits.gather(1, index)
-            highest = logits.amax(dim=1, keepdim=True)
-            weights = logits.sub_(highest).exp_()  # in place, here and below: no second chunk of logits
-            total = weights.sum(dim=1, keepdim=True)
-            loss += ((total.log() + highest - picked).squeeze(1) * is_learned).sum()
-            if hidden_grad is None and weight_grad is None:
-                continue
-            errors = weights.mul_(is_learned.unsqueeze(1) / total)
-            errors.scatter_add_(1, index, -is_learned.to(errors.dtype).unsqueeze(1))
-            errors = errors.to(hidden.dtype)
-            if hidden_grad is not None:
-                torch.mm(errors, weight, out=hidden_grad[start : start + chunk])
-            if weight_grad is not None:
-                _add_product(weight_grad, errors, part)
+            places = slice(start, start + chunk)
+            part_grad = None if hidden_grad is None else hidden_grad[places]
+            loss += _compute_chunk(hidden[places], weight, targets[places], part_grad, weight_grad)
         # Not as saved tensors: backward scales them where they are, and the weight's may be a large part of the memory.
         ctx.gradients = hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype)
         return loss
@@ -59,6 +44,37 @@ class _ChunkedLoss(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         hidden_grad, weight_grad = (None if g is None else g.mul_(scale.to(g.dtype)) for g in gradients)
         return hidden_grad, weight_grad, None, None
+
+
+def _compute_chunk(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    hidden_grad: torch.Tensor | None,
+    weight_grad: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return the loss sum of a chunk, write its gradient for `hidden`, and add the one for the weight.
+
+    Logits become probabilities and then errors where they are; a function, so that they are gone before the next chunk's.
+    """
+    is_learned = targets != IGNORE_INDEX
+    index = targets.clamp(min=0).unsqueeze(1)
+    logits = F.linear(hidden, weight).float()
+    picked = logits.gather(1, index)
+    highest = logits.amax(dim=1, keepdim=True)
+    logits.sub_(highest).exp_()
+    total = logits.sum(dim=1, keepdim=True)
+    loss = ((total.log() + highest - picked).squeeze(1) * is_learned).sum()
+    if hidden_grad is None and weight_grad is None:
+        return loss
+    logits.mul_(is_learned.unsqueeze(1) / total)
+    logits.scatter_add_(1, index, -is_learned.to(logits.dtype).unsqueeze(1))
+    errors = logits.to(hidden.dtype)
+    if hidden_grad is not None:
+        torch.mm(errors, weight, out=hidden_grad)
+    if weight_grad is not None:
+        _add_product(weight_grad, errors, hidden)
+    return loss
 
 
 def _add_product(total: torch.Tensor, errors: torch.Tensor, hidden: torch.Tensor) -> None:

@@ -37,18 +37,16 @@ def count_loss(*, places: int, hidden: int, vocab: int, size: int, kernel: str, 
         # Logits, the same in float32, their log-softmax; backward its gradient and that of the logits.
         forward = logits * (2 * FLOAT32_BYTES + (size if size != FLOAT32_BYTES else 0))
         return LossBytes(states + forward, states + 3 * logits * FLOAT32_BYTES)
-    # The chosen states, their gradient and the weight's; backward both gradients again, scaled.
-    backward = 3 * states + 2 * weight * size
+    # The chosen states, their gradient and the weight's.
     if kernel == "liger":
         rows = _liger_chunk(places, hidden, vocab)
         forward = 2 * states + weight * (2 * size + FLOAT32_BYTES) + rows * vocab * size
-        return LossBytes(forward, backward)
+        return LossBytes(forward, 3 * states + 2 * weight * size)  # backward both gradients again, scaled
+    # A chunk's logits, which become its errors in place; those in the compute dtype, and their product, where it is another.
     rows = min(chunk, places) * vocab
-    # A chunk's logits, the exponentials of their log-sum, and the errors of the chunk before.
-    sums = rows * (2 * FLOAT32_BYTES + size) + (rows * FLOAT32_BYTES if places > chunk else 0)
-    narrowing = weight * size if size != FLOAT32_BYTES else 0
-    products = rows * (FLOAT32_BYTES + size) + narrowing
-    return LossBytes(2 * states + weight * FLOAT32_BYTES + max(sums, products), backward)
+    narrow = (rows + weight) * size if size != FLOAT32_BYTES else 0
+    forward = 2 * states + weight * FLOAT32_BYTES + rows * FLOAT32_BYTES + narrow
+    return LossBytes(forward, 2 * states + weight * size)
 
 
 def _liger_chunk(places: int, hidden: int, vocab: int) -> int:

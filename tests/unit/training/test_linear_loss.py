@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -87,3 +89,25 @@ def test_without_gradients_only_the_loss_is_computed() -> None:
 def test_auto_is_chunked_where_there_is_no_cuda_device() -> None:
     assert choose_kernel("auto", torch.device("cpu")) == "chunked"
     assert choose_kernel("plain", torch.device("cpu")) == "plain"
+
+
+def test_a_chunk_is_gone_before_the_next_one_is_computed() -> None:
+    alive: set[int] = set()
+    most = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            nonlocal most
+            result = operator(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and tuple(result.shape) == (13, 300):
+                storage = result.untyped_storage()
+                if storage.data_ptr() not in alive:
+                    alive.add(storage.data_ptr())
+                    weakref.finalize(storage, alive.discard, storage.data_ptr())
+                most = max(most, len(alive))
+            return result
+
+    hidden, weight, targets = make_inputs(torch.float32, 208)
+    with Watch():
+        sum_cross_entropy_chunked(hidden, weight, targets, chunk=13).backward()
+    assert most == 1
