@@ -99,9 +99,7 @@ def choose_held_out(
     )
 
 
-def choose_rows(
-    groups: Sequence[np.ndarray], orders: Sequence[np.ndarray], budget: Sequence[int]
-) -> list[np.ndarray]:
+def choose_rows(groups: Sequence[np.ndarray], orders: Sequence[np.ndarray], budget: Sequence[int]) -> list[np.ndarray]:
     """Choose rows of each stratum: whole groups first, single rows of larger groups where those do not suffice.
 
     Args:
@@ -151,7 +149,12 @@ def count_by_source(held_out: Sequence[HeldOut]) -> Counter[str]:
 
 
 def write_held_out(
-    held_out: Sequence[HeldOut], usable: Mapping[str, UsableRows], store: Store, prefix: str, *, inputs: Mapping[str, Any]
+    held_out: Sequence[HeldOut],
+    usable: Mapping[str, UsableRows],
+    store: Store,
+    prefix: str,
+    *,
+    inputs: Mapping[str, Any],
 ) -> Manifest:
     """Write the held-out rows as an arm's samples are, one record batch per stratum, and the manifest last.
 

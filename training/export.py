@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from training.batches import Batch, Document, build_batch
 from training.job import TrainingJob
-from training.metrics import METRICS_NAME, summarise, write_metrics
+from training.metrics import METRICS_NAME, StepFigures, summarise, write_metrics
 from training.model import compute_logits, read_model
 from training.process_group import Ranks
 from voc.errors import IntegrityError, ModelError
@@ -63,7 +63,7 @@ class Verification:
     copied_files: tuple[str, ...]
 
 
-def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics: Sequence[Mapping[str, Any]]) -> None:
+def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics: Sequence[StepFigures]) -> None:
     """Gather, write, verify and commit the trained model; called by all ranks together.
 
     Raises:
