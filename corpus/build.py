@@ -15,6 +15,7 @@ from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_
 from corpus.comparison.evaluation_sets import read_evaluation_sets
 from corpus.comparison.overlap_rows import list_overlaps
 from corpus.file_places import StoredFile, localise, store_file
+from corpus.held_out import HeldOut, choose_held_out, take_out
 from corpus.ingest import ingest_part
 from corpus.part_files import read_column
 from corpus.part_tasks import IngestSettings, IngestTask, PartResult
@@ -38,6 +39,7 @@ class Corpus:
         sources: The training sources.
         duplicates: What is there more than once, and which rows are not used for it.
         contamination: What the sources share with the evaluation sets.
+        held_out: What no arm draws, for validation.
         usable: The rows that are trained on, per source.
     """
 
@@ -45,6 +47,7 @@ class Corpus:
     sources: tuple[Source, ...]
     duplicates: DuplicateFindings
     contamination: ContaminationFindings
+    held_out: tuple[HeldOut, ...]
     usable: Mapping[str, UsableRows]
 
     @property
@@ -63,7 +66,7 @@ def build_corpus(
 
     Raises:
         DataError: If too many rows of a source were refused, a training comment is in the test set, or a source shares too
-            much with an evaluation set (each as configured).
+            much with an evaluation set (each as configured), or validation is wanted and nothing can be held out.
     """
     settings = IngestSettings(
         store_uri, prefix, config.data, reading.taxonomy, reading.changes, reading.base.uri, reading.base.digest,
@@ -96,7 +99,13 @@ def build_corpus(
         check_leakage(duplicates)
     check_contamination(contamination, config.data.contamination.max_ratio)
     usable = choose_usable(sources, dict(duplicates.dropped))
-    return Corpus(test, tuple(sources), duplicates, contamination, usable)
+    held_out: tuple[HeldOut, ...] = ()
+    validation = config.training.validation
+    if validation.every_steps:
+        held_out = choose_held_out(
+            usable, duplicates.groups, rows_per_stratum=validation.rows_per_stratum, seed=config.seed
+        )
+    return Corpus(test, tuple(sources), duplicates, contamination, held_out, take_out(usable, held_out))
 
 
 def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) -> Iterator[Source]:

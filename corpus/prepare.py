@@ -2,8 +2,8 @@
 
 Reads the taxonomy, the test set and the sources that the configuration names. Writes the run's data directory (`taxonomy.csv`,
 `test.jsonl`, `rows/` with the accepted rows and `tokens/` with their tokens by source and part, `quarantine.jsonl`,
-`overlaps.jsonl`, `dropped.jsonl`, `data_report.json`, `data_card.html`), each arm's `mixture.json` and `samples/`, and
-`models.json`; a directory's manifest is written last.
+`overlaps.jsonl`, `dropped.jsonl`, `data_report.json`, `data_card.html`), `validation/` (the rows that were held out), each
+arm's `mixture.json` and `samples/`, and `models.json`; a directory's manifest is written last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
 from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, list_stored_files, read_records
 from corpus.file_places import store_file
+from corpus.held_out import write_held_out
 from corpus.ray_session import MapParts
 from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
 from corpus.report.card import render_card
@@ -47,9 +48,13 @@ def prepare(run: Run, map_parts: MapParts) -> None:
         print(f"the data of {layout.run_id} is prepared already, from the same inputs", flush=True)
         return
     run.store.delete_prefix(layout.data)
+    run.store.delete_prefix(layout.validation)
     corpus = build_corpus(reading, config, run.store.uri, layout.data, map_parts)
     plans = [plan_arm(arm, config.training, corpus.usable, config.seed) for arm in config.arms]
     report = build_report(corpus, plans, reading.taxonomy, config.training.max_seq_len)
+    if corpus.held_out:
+        inputs = {"version": SAMPLES_VERSION, "data": digest_json(reading.inputs)}
+        write_held_out(corpus.held_out, corpus.usable, run.store, layout.validation, inputs=inputs)
     for plan in plans:
         run.store.write_bytes(layout.mixture(plan.name), _to_json(plan.to_json()))
         inputs = {"version": SAMPLES_VERSION, "data": digest_json(reading.inputs), "arm": plan.name}

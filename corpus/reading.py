@@ -94,6 +94,7 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, 
         "max_seq_len": training.max_seq_len,
         "arms": [arm.model_dump(mode="json") for arm in config.arms],
         "steps": [training.max_steps, training.global_batch_size, training.batch_unit],
+        "held_out": training.validation.rows_per_stratum if training.validation.every_steps else 0,
         "mmlu": config.evaluation.mmlu.dataset,
         "seed": config.seed,
     }

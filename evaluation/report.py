@@ -2,7 +2,7 @@
 
     python -m evaluation report --store-uri URI --run-id ID [--print]
 
-Reads: every model's results, decision.json, promotion.json, data/, mixtures and timings.
+Reads: every model's results, decision.json, promotion.json, data/, mixtures, what training left, and timings.
 Writes: report/ {index.html, report.json, report.txt, report.parquet, *.png, manifest}.
 """
 
@@ -22,7 +22,7 @@ from voc.config_file import hash_config
 from voc.manifest import commit_folder, digest_json, is_finished
 from voc.run import Run, add_run_arguments, open_run
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 TEXT_NAME = "report.txt"
 
 

@@ -13,6 +13,7 @@ from evaluation.decide import read_decision, read_results
 from evaluation.metrics import FIGURES
 from evaluation.promote import read_promotion
 from voc.errors import ObjectNotFoundError
+from voc.manifest import read_manifest
 from voc.run import ModelEntry, Run, read_models
 from voc.taxonomy import LEVELS
 
@@ -24,7 +25,7 @@ def build_report(run: Run) -> dict[str, Any]:
     """Return what `report.json` holds.
 
     Keys: `run`, `table` (the study's rows with intervals, and what to hold them against), `slices`, `decision`,
-    `promotion`, `data`, `mixtures`, `timings`, `notes`, and under `results` each model's whole `results.json`.
+    `promotion`, `data`, `mixtures`, `trainings`, `timings`, `notes`, and under `results` each model's whole `results.json`.
 
     Raises:
         ObjectNotFoundError: If a model has no results yet.
@@ -42,6 +43,7 @@ def build_report(run: Run) -> dict[str, Any]:
         "promotion": read_promotion(run),
         "data": data,
         "mixtures": read_mixtures(run),
+        "trainings": read_trainings(run),
         "timings": read_timings(run),
         "notes": write_notes(run, results, data),
         "results": results,
@@ -139,6 +141,29 @@ def read_mixtures(run: Run) -> list[dict[str, Any]]:
         {"name": arm.name, "title": arm.title, "mixture": _read_optional(run, run.layout.mixture(arm.name))}
         for arm in run.config.arms
     ]
+
+
+def read_trainings(run: Run) -> list[dict[str, Any]]:
+    """Return how each trained arm ended, and what it lost on held-out rows before and after, per source and category."""
+    rows = []
+    for arm in run.config.arms:
+        manifest = read_manifest(run.store, run.layout.training(arm.name))
+        if manifest is None:
+            continue
+        before, after = (manifest.facts.get(key) or {} for key in ("validation_before", "validation"))
+        rows.append(
+            {
+                "name": arm.name,
+                "title": arm.title,
+                "steps": manifest.facts["steps"],
+                "stopped_by": manifest.facts.get("stopped_by"),
+                "held_out": [
+                    {"stratum": name, "before": before["strata"][name], "after": loss}
+                    for name, loss in after.get("strata", {}).items()
+                ],
+            }
+        )
+    return rows
 
 
 def read_timings(run: Run) -> list[dict[str, Any]]:

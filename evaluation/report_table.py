@@ -9,7 +9,7 @@ GAP = "  "
 
 
 def format_table(report: Mapping[str, Any]) -> str:
-    """Return the study's table, the slices, the decision and the wall times as text, at most about 130 columns wide."""
+    """Return the study's table, slices, decision, held-out losses and wall times as text, at most about 130 columns wide."""
     table = report["table"]
     parts = [
         f"run {report['run']['id']}, seed {report['run']['seed']}: {table['num_comments']} comments, "
@@ -26,6 +26,9 @@ def format_table(report: Mapping[str, Any]) -> str:
         parts.append("\n".join(format_decision(report["decision"])))
     if report["promotion"]:
         parts.append(f"promotion: {report['promotion']['outcome']}, {report['promotion']['reason']}")
+    trainings = [arm for arm in report.get("trainings", ()) if arm["held_out"]]
+    if trainings:
+        parts.append(format_columns(_held_out_rows(trainings)))
     if report["timings"]:
         times = [[timing["stage"], f"{timing['wall_s']:.1f} s"] for timing in report["timings"]]
         parts.append(format_columns([["stage", "wall"], *times]))
@@ -66,6 +69,16 @@ def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for entry in sorted(slices, key=lambda entry: str(entry["slice"])):
         figures = [format_interval(entry["log_likelihood"]), format_interval(entry["generative_strict"])]
         rows.append([entry["slice"], entry["title"], str(entry["n"]), *figures])
+    return rows
+
+
+def _held_out_rows(trainings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    rows = [["model", "ended after", "held-out rows of", "loss before", "loss after"]]
+    for arm in trainings:
+        for number, entry in enumerate(arm["held_out"]):
+            ended = f"{arm['steps']} steps ({str(arm['stopped_by']).replace('_', ' ')})"
+            head = ["", ""] if number else [arm["title"], ended]
+            rows.append([*head, entry["stratum"], format_figure(entry["before"]), format_figure(entry["after"])])
     return rows
 
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from training.batches import Batch, Document, build_batch
 from training.job import TrainingJob
-from training.metrics import METRICS_NAME, summarise, write_metrics
+from training.metrics import METRICS_NAME, StepFigures, summarise, write_metrics
 from training.model import compute_logits
 from training.process_group import Ranks
 from training.verification import CARD_FORMAT, CARD_NAME, Trained, verify_model
@@ -54,7 +54,7 @@ class WrittenFolder:
     left_out: tuple[str, ...]
 
 
-def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics: Sequence[Mapping[str, Any]]) -> None:
+def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics: Sequence[StepFigures]) -> None:
     """Write, verify and commit the trained model; called by all ranks together.
 
     Raises:
@@ -140,7 +140,7 @@ def build_probe(job: TrainingJob) -> Batch:
 
 
 def _commit(
-    job: TrainingJob, folder: Path, card: Mapping[str, Any], weights_digest: str, metrics: Sequence[Mapping[str, Any]]
+    job: TrainingJob, folder: Path, card: Mapping[str, Any], weights_digest: str, metrics: Sequence[StepFigures]
 ) -> None:
     """Put the export and then what training leaves into the store.
 

@@ -42,6 +42,7 @@ class TrainingJob:
         plan: What the arm draws from each source.
         data: Manifest of the prepared data.
         shards: Manifest of the arm's samples.
+        held_out: Manifest of the rows for validation, or None.
         inputs: What the result depends on, for manifests.
     """
 
@@ -51,6 +52,7 @@ class TrainingJob:
     plan: MixturePlan
     data: Manifest
     shards: Manifest
+    held_out: Manifest | None
     inputs: dict[str, Any]
 
     @property
@@ -62,6 +64,17 @@ class TrainingJob:
     def training(self) -> TrainingConfig:
         """The training section."""
         return self.run.config.training
+
+    @cached_property
+    def batch_options(self) -> dict[str, int]:
+        """What `training.batches.build_batch` is told for every pass: the padding token, and the shape where it must stay."""
+        tokenizer, training = self.base.tokenizer, self.training
+        pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+        if training.compile != "layers":
+            return {"pad_id": pad_id}
+        # A compiled layer is compiled again for every new shape.
+        padded_length = training.micro_batch_size * training.max_seq_len
+        return {"pad_id": pad_id, "padded_length": padded_length, "longest": training.max_seq_len}
 
     @cached_property
     def samples(self) -> SampleReader:
@@ -79,7 +92,8 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
 
     Raises:
         ConfigError: If the arm does not exist.
-        TrainingError: If the data is not prepared, was prepared with another base or has fewer rows than there are workers.
+        TrainingError: If the data is not prepared, was prepared with another base or has fewer rows than there are workers, or
+            early stop has no general rows to watch.
         ModelError: If the base cannot be trained.
     """
     config, layout = run.config, run.layout
@@ -98,6 +112,7 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
             f"arm {arm!r} has no samples: {run.store.uri}/{layout.samples(arm)} has no manifest",
             remedy="delete the run's data directory and run `python -m training prepare` again",
         )
+    held_out = _read_held_out(run)
     base = open_base(config.model.base, max_seq_len=config.training.max_seq_len, digest=base_digest)
     if data.inputs["base"] != base.digest:
         raise TrainingError(
@@ -116,9 +131,11 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
         "samples": shards.digest,
         "base": base.digest,
     }
+    if held_out is not None:
+        inputs["held_out"] = held_out.digest
     plan = parse_mixture(json.loads(mixture))
     _check_rows(arm, plan, config.training.num_workers)
-    return TrainingJob(run, arm, base, plan, data, shards, inputs)
+    return TrainingJob(run, arm, base, plan, data, shards, held_out, inputs)
 
 
 def _check_rows(arm: str, plan: MixturePlan, num_workers: int) -> None:
@@ -130,6 +147,26 @@ def _check_rows(arm: str, plan: MixturePlan, num_workers: int) -> None:
             expected="at least one row per worker",
             remedy="lower training.num_workers, or give the arm more data",
         )
+
+
+def _read_held_out(run: Run) -> Manifest | None:
+    """Return the manifest of the rows for validation, if the configuration wants it."""
+    validation = run.config.training.validation
+    if not validation.every_steps:
+        return None
+    held_out = read_manifest(run.store, run.layout.validation)
+    if held_out is None:
+        raise TrainingError(
+            f"no rows are held out: {run.store.uri}/{run.layout.validation} has no manifest",
+            remedy="delete the run's data directory and run `python -m training prepare` again",
+        )
+    if validation.early_stop.patience and all(fact["format"] != "general" for fact in held_out.facts["strata"]):
+        raise TrainingError(
+            "training.validation.early_stop watches the loss of general rows, and none are held out",
+            expected="a source with format general and ten usable rows of one category",
+            remedy="add such a source (no arm has to draw from it), or set early_stop.patience to 0",
+        )
+    return held_out
 
 
 def is_trained(job: TrainingJob) -> bool:

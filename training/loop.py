@@ -5,7 +5,6 @@ One optimizer step is one slice of the mixture's order, made by `training.step`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from transformers import PreTrainedModel
 from corpus.samples import Sample
 from training.batches import Batch, Document, build_batch, plan_packed_passes, plan_passes
 from training.checkpoint import Checkpoints
+from training.ending import Ending
 from training.export import export_model
+from training.guard import StepGuard
 from training.job import TrainingJob
 from training.metrics import StepFigures
 from training.model import load_model
@@ -25,9 +26,10 @@ from training.optim import build_optimizers, learning_rate_ratio, set_learning_r
 from training.preemption import NOTICE, Agreement
 from training.process_group import Ranks, join_ranks
 from training.startup import StartupClock
-from training.step import compute_gradients, reduce_figures, update
+from training.step import compute_gradients, discard, reduce_figures, update
 from training.tracking import track
-from voc.errors import PreemptedError, TrainingError
+from training.validation import Validation
+from voc.errors import PreemptedError
 from voc.memory_state import measure_precision
 
 Report = Callable[[StepFigures], None]
@@ -61,14 +63,14 @@ def train(
 
     Args:
         job: The arm's job; every rank opens its own.
-        report: Called on every rank after each checkpoint and at the end, with the newest figures.
+        report: Called on every rank after each evaluation, after each checkpoint and at the end, with the newest figures.
         clock: The marks of this start so far; without it the start of this process is the first.
         resume_from: Key or URI of the checkpoint to begin with, in place of the arm's newest one or the base.
 
     Raises:
         CheckpointError: If no checkpoint can be continued though there are some, or one could not be written.
         PreemptedError: If the machine is taken away; the checkpoint is written.
-        TrainingError: If the loss stops being a number.
+        TrainingError: If the loss stops being a number, or `training.guard` ends the training.
         IntegrityError: If the exported model is not the trained one.
     """
     clock = clock or StartupClock()
@@ -83,54 +85,74 @@ def train(
         optimizers = build_optimizers(model, training.optimizer)
         clock.mark("load_model")
         checkpoints = Checkpoints(job, ranks, resume_from)
-        done, metrics = checkpoints.load_newest(model, optimizers)
+        first, metrics = checkpoints.load_newest(model, optimizers)
         clock.mark("find_checkpoint")
-        log = ProgressLog(job, ranks, done)
+        validation, guard = Validation(job, ranks), StepGuard(job, ranks, metrics)
+        ending = Ending(training, ranks, metrics)
+        done = first
+        log = ProgressLog(job, ranks, first)
         log.print_start(model, time.monotonic() - start)
+        if not metrics and validation.is_due(0):
+            metrics.append({"step": 0, **validation.measure(model, 0)})
+            log.print_losses(metrics[0])
+            clock.mark("evaluate_base")
         agreement = Agreement()
         with (
             track(job, ranks, metrics) as tracking,
             checkpoints,
             NOTICE.watch(training.checkpoint.preemption_grace_s),
         ):
-            for step in range(done, training.max_steps):
-                figures = run_step(job, ranks, model, optimizers, step)
-                if step == done:
-                    clock.finish(job, ranks, step)
+            while not ending.is_reached:
+                figures = run_step(job, ranks, model, optimizers, guard=guard, step=done)
+                if done == first:
+                    clock.finish(job, ranks, done)
+                done = figures["step"]
                 metrics.append(figures)
-                is_stopping, has_failed = agreement.any_rank([NOTICE.reason is not None, checkpoints.has_failed])
+                is_preempted, has_failed = agreement.any_rank([NOTICE.reason is not None, checkpoints.has_failed])
                 if has_failed:
                     checkpoints.raise_failure()
-                finished = step + 1
-                is_due = finished % training.checkpoint.every_steps == 0 or finished == training.max_steps
-                if is_due or is_stopping:
+                stopped_by = ending.check_limits(figures)
+                if stopped_by or validation.is_due(done):
+                    figures |= validation.measure(model, done)
+                    stopped_by = stopped_by or ending.check_losses()
+                if stopped_by:
+                    figures["stopped_by"] = stopped_by
+                saves = bool(stopped_by) or is_preempted or done % training.checkpoint.every_steps == 0
+                if saves:
                     score = figures.get("validation", {}).get("loss")
-                    blocked_s = checkpoints.save(finished, model, optimizers, metrics, score)
+                    blocked_s = checkpoints.save(done, model, optimizers, metrics, score)
                     figures["checkpoint_blocked_s"] = round(blocked_s, 4)
                 log.add(figures)
                 tracking.add(figures)
-                if is_stopping:
+                if is_preempted:
                     checkpoints.wait()
-                    raise explain_preemption(job, finished)
-                if is_due:
+                    raise explain_preemption(job, done)
+                if saves:
                     tracking.flush()
-                    if report is not None:
-                        report(figures)
+                if report is not None and (saves or "validation" in figures):
+                    report(figures)
         export_model(job, ranks, model, metrics)
 
 
 def run_step(
-    job: TrainingJob, ranks: Ranks, model: PreTrainedModel, optimizers: list[Optimizer], step: int
+    job: TrainingJob,
+    ranks: Ranks,
+    model: PreTrainedModel,
+    optimizers: list[Optimizer],
+    *,
+    guard: StepGuard,
+    step: int,
 ) -> StepFigures:
-    """Make one optimizer step (from 0) and return its figures, equal on all ranks.
+    """Make one optimizer step (from 0), unless the guard skips it, and return its figures, equal on all ranks.
 
     Raises:
-        TrainingError: If loss or gradient norm is not finite.
+        TrainingError: If loss or gradient norm is not finite, or the guard ends the training.
     """
     start = time.monotonic()
     config = job.training
     torch.manual_seed((job.config.seed * config.max_steps + step) * ranks.world_size + ranks.rank)
-    work = lay_out_step(job, ranks, job.samples.read_step(step))
+    samples = job.samples.read_step(step)
+    work = lay_out_step(job, ranks, samples)
     loss_sum = compute_gradients(
         model,
         [batch.to(ranks.device) for batch in work.passes],
@@ -139,10 +161,13 @@ def run_step(
         syncs_every_pass=config.gradient_sync == "every_pass",
     )
     loss, grad_norm = reduce_figures(model, loss_sum, work.num_targets)
-    _check_finite(job, step, loss, grad_norm)
+    verdict = guard.check(step, samples, loss, grad_norm)
     ratio = learning_rate_ratio(step, config.max_steps, config.optimizer)
-    set_learning_rates(optimizers, ratio)
-    update(model, optimizers, grad_norm, config.optimizer.max_grad_norm)
+    if "skipped" in verdict:
+        discard(optimizers)
+    else:
+        set_learning_rates(optimizers, ratio)
+        update(model, optimizers, grad_norm, config.optimizer.max_grad_norm)
     wall_s = time.monotonic() - start
     return {
         "step": step + 1,
@@ -154,6 +179,7 @@ def run_step(
         "padding_ratio": round(1 - work.tokens / work.slots, 4),
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
+        **verdict,
     }
 
 
@@ -168,20 +194,18 @@ def explain_preemption(job: TrainingJob, step: int) -> PreemptedError:
 
 def lay_out_step(job: TrainingJob, ranks: Ranks, samples: list[Sample]) -> StepWork:
     """Turn the samples of a step into this rank's forward passes."""
-    training, tokenizer = job.training, job.base.tokenizer
+    training = job.training
     documents = [Document(sample.input_ids, sample.labels) for sample in samples]
     lengths = [len(document) for document in documents]
-    pass_tokens = training.micro_batch_size * training.max_seq_len
     if training.batch_unit == "rows":
         plan = plan_packed_passes([sample.row for sample in samples], ranks.world_size, training.micro_batch_size)
     else:
-        plan = plan_passes(lengths, ranks.world_size, pass_tokens)
-    pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-    # A compiled layer is compiled again for every new shape.
-    shape = {"padded_length": pass_tokens, "longest": training.max_seq_len} if training.compile == "layers" else {}
-    passes = [build_batch([documents[i] for i in part], pad_id=pad_id, **shape) for part in plan[ranks.rank]]
-    tokens, slots = sum(lengths), sum(pass_tokens * len(parts) for parts in plan)
-    return StepWork(passes, tokens, sum(d.num_targets for d in documents), slots if shape else tokens)
+        plan = plan_passes(lengths, ranks.world_size, training.micro_batch_size * training.max_seq_len)
+    options = job.batch_options
+    passes = [build_batch([documents[i] for i in part], **options) for part in plan[ranks.rank]]
+    tokens = sum(lengths)
+    slots = options["padded_length"] * sum(len(parts) for parts in plan) if "padded_length" in options else tokens
+    return StepWork(passes, tokens, sum(d.num_targets for d in documents), slots)
 
 
 class ProgressLog:
@@ -212,8 +236,23 @@ class ProgressLog:
         """Count a step."""
         self._tokens += int(figures["tokens"])
         step = int(figures["step"])
-        if step % self._training.log_every_steps and step != self._training.max_steps:
-            return
+        if step % self._training.log_every_steps == 0 or "stopped_by" in figures:
+            self._print_progress(step, figures)
+        if "validation" in figures:
+            self.print_losses(figures)
+        if figures.get("stopped_by", "max_steps") != "max_steps":
+            self._print(f"{self._arm}: ends after step {step} of {self._training.max_steps}: {figures['stopped_by']}")
+
+    def print_losses(self, figures: StepFigures) -> None:
+        """Say what held-out rows lose."""
+        losses = figures["validation"]
+        parts = ", ".join(f"{name} {loss:.4f}" for name, loss in losses["strata"].items())
+        self._print(
+            f"{self._arm}: held-out loss after step {figures['step']}: {losses['loss']:.4f} ({parts}), "
+            f"{figures['validation_s']:.1f} s"
+        )
+
+    def _print_progress(self, step: int, figures: StepFigures) -> None:
         now = time.monotonic()
         rate = self._tokens / max(now - self._last, 1e-9)
         eta_s = (now - self._start) / (step - self._done) * (self._training.max_steps - step)
@@ -227,13 +266,3 @@ class ProgressLog:
     def _print(self, text: str) -> None:
         if self._ranks.is_first:
             print(text, flush=True)
-
-
-def _check_finite(job: TrainingJob, step: int, loss: float, grad_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise TrainingError(
-            f"arm {job.arm!r}: loss {loss} and gradient norm {grad_norm} in step {step + 1}",
-            expected="finite numbers",
-            remedy="lower training.optimizer.learning_rate or lengthen warmup_steps; `python -m training show` prints "
-            "the samples",
-        )

@@ -168,6 +168,8 @@ def _compute_loss(model: PreTrainedModel, kernel: str, chunk: int, batch: Batch)
         return F.cross_entropy(logits.float(), batch.targets, ignore_index=IGNORE_INDEX, reduction="sum")
     hidden = model.base_model(**_make_inputs(batch)).last_hidden_state[0]
     chosen, weight = hidden[batch.places], model.get_output_embeddings().weight
+    if not torch.is_grad_enabled():
+        weight = weight.detach()  # else its gradient is made on the way and thrown away
     if kernel == "liger":
         return sum_cross_entropy_liger(chosen, weight, batch.targets)
     return sum_cross_entropy_chunked(chosen, weight, batch.targets, chunk=chunk)

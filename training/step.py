@@ -53,6 +53,12 @@ def reduce_figures(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: 
     return total_loss / num_targets, math.sqrt(total_squares)
 
 
+def discard(optimizers: Sequence[Optimizer]) -> None:
+    """Drop the gradients of a step that is not made; weights and optimizers stay as they are."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
 def update(model: torch.nn.Module, optimizers: Sequence[Optimizer], grad_norm: float, max_grad_norm: float) -> None:
     """Clip the gradients, whose global norm is `grad_norm`, and let every optimizer make its step."""
     clip_gradients(list_local_gradients(model), grad_norm, max_grad_norm)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from training.job import TrainingJob
-from training.metrics import METRICS_NAME, StepFigures
+from training.metrics import METRICS_NAME, StepFigures, count_steps
 from training.process_group import Ranks
 from voc.errors import ConfigError
 from voc.store import Store
@@ -120,7 +120,7 @@ def track(job: TrainingJob, ranks: Ranks, done: Sequence[StepFigures]) -> Iterat
         folder = store.local_path(prefix) or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS_NAME).write_text("".join(json.dumps(line) + "\n" for line in done), encoding="utf-8")
-        tracking = Tracking(folder, store, prefix, list(_open_trackers(job, folder, len(done))))
+        tracking = Tracking(folder, store, prefix, list(_open_trackers(job, folder, count_steps(done))))
         try:
             yield tracking
         finally:

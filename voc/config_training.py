@@ -45,7 +45,10 @@ class EarlyStopConfig(Section):
     """Stop when the model loses what it knew: the general loss on held-out rows rises."""
 
     patience: int = Field(
-        0, ge=0, description="evaluations in a row above the limit after which training stops; 0: never"
+        0,
+        ge=0,
+        description="evaluations in a row above the limit after which training stops and the model of the last step is "
+        "exported; 0: never",
     )
     max_general_rise_ratio: float = Field(
         0.1, ge=0, description="held-out loss of general sources over its value before the first step, less 1"
@@ -59,7 +62,7 @@ class ValidationConfig(Section):
         0, ge=0, description="optimizer steps between evaluations, also before the first and after the last; 0: none"
     )
     rows_per_stratum: PositiveInt = Field(
-        64, description="rows held out of each source and category, at most one in ten of its rows"
+        64, description="rows held out of each source and general category, at most one in ten of its usable rows"
     )
     early_stop: EarlyStopConfig = EarlyStopConfig()
 
@@ -73,7 +76,8 @@ class GuardConfig(Section):
     window_steps: Annotated[int, Field(ge=2)] = Field(32, description="steps of the median; shorter at the beginning")
     on_spike: Literal["report", "skip", "stop"] = Field(
         "report",
-        description="report: log the step's samples; skip: also leave the weights as they are; stop: end the run",
+        description="report: the step's samples are logged and in bad_steps.jsonl; skip: the weights also stay as they are; "
+        "stop: the run ends, as it does after window_steps skipped steps in a row",
     )
 
 
@@ -121,7 +125,9 @@ class TrainingConfig(Section):
     )
     max_steps: PositiveInt = Field(description="optimizer steps of every arm")
     max_wall_s: PositiveInt | None = Field(
-        None, description="time for the steps of one arm, resumed ones included; then the model is exported as it is"
+        None,
+        description="time for the steps of one arm, resumed ones included, evaluations and checkpoints not; the step that "
+        "uses it up is the last, and the model is exported as it is then",
     )
     batch_unit: Literal["samples", "rows"] = Field(
         "samples",

@@ -76,6 +76,11 @@ class RunLayout:
         """The accepted rows and their tokens, the taxonomy, the quarantine, the data report and card."""
         return f"{self.root}/data"
 
+    @property
+    def validation(self) -> str:
+        """The rows that were held out of every arm, their losses' ground."""
+        return f"{self.root}/validation"
+
     def mixture(self, arm: str) -> str:
         """The plan of what an arm draws from each source."""
         return f"{self.arm(arm)}/mixture.json"
@@ -103,6 +108,10 @@ class RunLayout:
     def samples(self, arm: str) -> str:
         """An arm's samples in training order, in shards that ranks read step by step."""
         return f"{self.arm(arm)}/samples"
+
+    def bad_steps(self, arm: str) -> str:
+        """The steps of an arm whose loss was out of line, each with its samples."""
+        return f"{self.arm(arm)}/bad_steps.jsonl"
 
     def export(self, arm: str) -> str:
         """The exported model: safetensors, tokenizer, config."""

@@ -58,6 +58,7 @@ class DuplicateFindings:
         leakage: Up to 20 examples: names of a training row and of the test row that it repeats.
         leaks: [leaked rows] of `LEAK` per source with any: each training row of the test set.
         near: How near duplicates were searched, and what was left out.
+        groups: Per source, a number for each row that it shares with the rows of all sources that are nearly like it.
     """
 
     dropped: Mapping[str, np.ndarray]
@@ -68,6 +69,7 @@ class DuplicateFindings:
     leakage: Sequence[Mapping[str, Any]]
     near: Mapping[str, Any]
     leaks: Mapping[str, np.ndarray]
+    groups: Mapping[str, np.ndarray]
 
     def reason_of(self, source: str) -> list[str]:
         """Return the reason of each dropped row of the source, in the order of `dropped`."""
@@ -130,6 +132,7 @@ def find_duplicates(
         leakage=_show_leaks(table, matches, ordered),
         near=matches.near_search,
         leaks=_list_leaks(table, matches),
+        groups={name: matches.near[rows] for name, rows in slices.items()},
     )
 
 

@@ -105,6 +105,7 @@ def _collect_tables(report: Mapping[str, Any]) -> dict[str, Any]:
         },
         "parts": {_PARTS[key]: _tabulate(report.get(key)) for key in _PARTS},
         "packing": report.get("packing"),
+        "held_out": report.get("validation"),
         "max_unseen": MAX_UNSEEN,
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from corpus.arms import ArmPlan
 from corpus.build import Corpus
+from corpus.held_out import HELD_OUT, count_by_source
 from corpus.packing import plan_packing
 from corpus.parts import read_cells
 from corpus.report.drawn_categories import describe_arm_draws
@@ -39,6 +40,7 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
         "contamination": corpus.contamination.to_json(),
         "packing": {str(max_seq_len): plan_packing(lengths, max_seq_len).to_json()},
         "arms": {plan.name: {**plan.to_json(), "sources": describe_arm_draws(plan.plan, figures)} for plan in plans},
+        **({"validation": [part.to_json() for part in corpus.held_out]} if corpus.held_out else {}),
     }
 
 
@@ -46,9 +48,12 @@ def list_dropped(corpus: Corpus) -> Iterator[str]:
     """Yield a JSON line for every accepted row that is not trained on, with its source, row number, id and reason."""
     parts = [part for source in corpus.sources for part in source.list_part_files()]
     for source, dropped in corpus.duplicates.dropped.items():
-        rows = np.asarray(dropped).tolist()
-        cells = read_cells(parts, {source: rows}, ("id",))
-        for row, reason in zip(rows, corpus.duplicates.reason_of(source), strict=True):
+        reasons = dict(zip(np.asarray(dropped).tolist(), corpus.duplicates.reason_of(source), strict=True))
+        for part in corpus.held_out:
+            if part.stratum.source == source:
+                reasons |= dict.fromkeys(part.numbers.tolist(), HELD_OUT)
+        cells = read_cells(parts, {source: reasons}, ("id",))
+        for row, reason in sorted(reasons.items()):
             yield json.dumps({"source": source, "row": row, "id": cells[source, row]["id"], "reason": reason})
 
 
@@ -58,6 +63,9 @@ def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
     warnings = {
         name: n for name, n in sorted(notes.items()) if not name.startswith(CARRIED_OVER) and name != REPAIRED_LABELS
     }
+    left_out = {name: n for name, n in corpus.duplicates.dropped_reasons.get(source.name, {}).items() if n}
+    if held_out := count_by_source(corpus.held_out)[source.name]:
+        left_out[HELD_OUT] = held_out
     return {
         "read": source.num_read,
         **source.statistics.describe_file(),
@@ -66,7 +74,7 @@ def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
         "repaired_labels": notes[REPAIRED_LABELS],
         "carried_over": carried,
         "redacted": dict(sorted(source.count("redacted").items())),
-        "dropped": {name: n for name, n in corpus.duplicates.dropped_reasons.get(source.name, {}).items() if n},
+        "dropped": left_out,
         "skipped_files": [list(entry) for entry in source.skipped],
         "watermark": source.watermark,
         "replayed_rows": source.num_replayed,

@@ -48,6 +48,8 @@ def format_mix(report: Mapping[str, Any]) -> str:
     ]
     if not parts:
         parts.append(f"arms: {NOT_COMPUTED}")
+    if report.get("validation"):
+        parts.append(f"held out for validation: no arm draws these rows\n{_format_held_out(report['validation'])}")
     for title, key, write in blocks:
         is_there = report.get(key) is not None
         parts.append(f"{title}\n{write(report)}" if is_there else f"{title}: {NOT_COMPUTED}")
@@ -177,6 +179,14 @@ def _format_figures(part: Mapping[str, Any]) -> str:
     if zeros:
         lines.append(_wrap("0 everywhere", [zero.replace("_", " ") for zero in zeros]))
     return "\n".join(lines)
+
+
+def _format_held_out(strata: Sequence[Mapping[str, Any]]) -> str:
+    rows = [["source", "category", "usable rows", "held out", "of these alike in training"]]
+    for entry in strata:
+        counts = [format_count(entry[key]) for key in ("usable", "held_out", "alike_in_training")]
+        rows.append([entry["name"], entry["category"] or "(all)", *counts])
+    return format_columns(rows, num_text_columns=2)
 
 
 def _format_packing(report: Mapping[str, Any]) -> str:

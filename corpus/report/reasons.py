@@ -101,6 +101,9 @@ EXPLANATIONS = {
     "span_out_of_range": Explanation("The position of a piece is outside its comment.", _SAME_SCRIPT),
     "unknown_sentiment": Explanation("The sentiment is none of the known ones.", _SAME_SCRIPT),
     # Rows that are fine by themselves and left out because of others.
+    "held_out": Explanation(
+        "The row is kept for validation: while a model is trained, its loss on such rows is watched.", "Nothing."
+    ),
     "exact_duplicate": Explanation("The same text with the same labels is there already; the first stays.", "Nothing."),
     "near_duplicate": Explanation("Nearly the same text is there already; the first stays.", "Nothing."),
     "label_conflict": Explanation(

@@ -19,6 +19,7 @@ from evaluation.report_content import build_report
 from evaluation.report_html import format_duration
 from evaluation.report_table import format_columns, format_figure, format_table
 from voc.errors import ObjectNotFoundError
+from voc.manifest import Manifest, write_manifest
 
 CUSTOMER = "customer-only"
 
@@ -211,6 +212,28 @@ def test_format_table_needs_no_slices_no_decision_and_no_timings(fake_run):
     text = format_table(report)
     assert "decision" not in text
     assert "stage" not in text
+
+
+def test_losses_on_held_out_rows_are_shown_for_each_trained_arm(fake_run):
+    gather(fake_run.run)
+    losses = [{"loss": 2.0, "strata": {"customer": a, "general/chat": b}} for a, b in ((3.25, 1.5), (0.5, 1.75))]
+    facts = {"steps": 40, "stopped_by": "early_stop", "validation_before": losses[0], "validation": losses[1]}
+    write_manifest(fake_run.store, fake_run.layout.training(CUSTOMER), Manifest((), {}, facts))
+    write_report(fake_run.run)
+    text = _read(fake_run, "report.txt").decode()
+    assert re.search(r"40 steps \(early stop\) +customer +3\.250 +0\.500", text)
+    assert re.search(r"\n +general/chat +1\.500 +1\.750", text)
+    page = _read(fake_run, "index.html").decode()
+    assert "after 40 steps, by early stop" in page
+    assert "<td>1.500</td><td>1.750</td>" in page
+
+
+def test_a_training_without_held_out_rows_has_no_table_of_losses(fake_run):
+    gather(fake_run.run)
+    write_manifest(fake_run.store, fake_run.layout.training(CUSTOMER), Manifest((), {}, {"steps": 40}))
+    write_report(fake_run.run)
+    assert "held-out" not in _read(fake_run, "report.txt").decode()
+    assert "Held-out" not in _read(fake_run, "index.html").decode()
 
 
 def test_columns_are_as_wide_as_their_widest_cell():

@@ -95,7 +95,7 @@ def test_a_failed_export_is_repeated_without_training_again(make_job: MakeJob, m
         with pytest.raises(ZeroDivisionError):
             train(job)
     assert read_manifest(job.run.store, job.run.layout.export(job.arm)) is None
-    monkeypatch.setattr("training.loop.run_step", lambda *_: pytest.fail("a step was repeated"))
+    monkeypatch.setattr("training.loop.run_step", lambda *_, **__: pytest.fail("a step was repeated"))
     train(job)
     assert is_trained(job)
 
