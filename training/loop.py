@@ -23,6 +23,7 @@ from training.metrics import StepFigures
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import Ranks, join_ranks
+from training.routing import describe_routing
 from training.startup import StartupClock
 from training.step import compute_gradients, reduce_figures, update
 from training.tracking import track
@@ -109,25 +110,27 @@ def run_step(
         model,
         [batch.to(ranks.device) for batch in work.passes],
         num_targets=work.num_targets,
+        num_tokens=work.tokens,
         world_size=ranks.world_size,
         syncs_every_pass=config.gradient_sync == "every_pass",
     )
-    loss, grad_norm = reduce_figures(model, loss_sum, work.num_targets)
-    _check_finite(job, step, loss, grad_norm)
+    totals = reduce_figures(model, loss_sum, work.num_targets)
+    _check_finite(job, step, totals.loss, totals.grad_norm)
     ratio = learning_rate_ratio(step, config.max_steps, config.optimizer)
     set_learning_rates(optimizers, ratio)
-    update(model, optimizers, grad_norm, config.optimizer.max_grad_norm)
+    update(model, optimizers, totals.grad_norm, config.optimizer.max_grad_norm)
     wall_s = time.monotonic() - start
     return {
         "step": step + 1,
-        "loss": loss,
+        "loss": totals.loss,
         "learning_rate": ratio * config.optimizer.learning_rate,
-        "grad_norm": grad_norm,
+        "grad_norm": totals.grad_norm,
         "tokens": work.tokens,
         "labelled_tokens": work.num_targets,
         "padding_ratio": round(1 - work.tokens / work.slots, 4),
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
+        **describe_routing(totals.routing),
     }
 
 
