@@ -42,7 +42,13 @@ def make_tiny_model(
     With `num_experts` it is a Qwen3-MoE that chooses two of them for each token.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3MoeConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        GenerationConfig,
+        PreTrainedTokenizerFast,
+        Qwen3Config,
+        Qwen3MoeConfig,
+    )
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train_bpe([*texts, *DEFAULT_TEXTS], vocab_size),

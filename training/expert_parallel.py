@@ -1,8 +1,8 @@
 """Expert parallelism: the experts of a layer divided among ranks that each compute rows of their own.
 
-The ranks are a mesh (data, expert): `experts.parallel_size` ranks with numbers in a row are an expert group and hold every expert once
-between them. A token travels to the rank of each of its experts and its result travels back, so no two ranks share a
-batch. Everything but the experts is sharded over all ranks, an expert over the ranks of its data dimension.
+The ranks are a mesh (data, expert): `experts.parallel_size` ranks with numbers in a row are an expert group and hold every
+expert once between them. A token travels to the rank of each of its experts and its result travels back, so no two ranks
+share a batch. Everything but the experts is sharded over all ranks, an expert over the ranks of its data dimension.
 
 Shapes: T tokens of this rank's row, k experts per token, H hidden size, E experts, P ranks of an expert group.
 
@@ -12,6 +12,7 @@ Source: Lepikhin et al., GShard, arXiv:2006.16668; the mesh as in torchtitan, Li
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -65,8 +66,8 @@ def _divide(layer: ExpertLayer, mesh: DeviceMesh) -> None:
         mine = parameter.detach()[start : start + num_local].clone()
         sharded = DTensor.from_local(mine, group, [Shard(0)], run_check=False)
         experts.register_parameter(name, torch.nn.Parameter(sharded, requires_grad=parameter.requires_grad))
-    forward = partial(_compute_divided, experts, type(experts).forward, num_local, group.get_group())
-    experts.forward = forward  # type: ignore[method-assign]
+    part = _ExpertsPart(experts, type(experts).forward, num_local, group.get_group())
+    experts.forward = part.compute  # type: ignore[method-assign]
 
 
 def _shard(experts: torch.nn.Module, mesh: DeviceMesh, options: dict[str, Any]) -> None:
@@ -76,7 +77,9 @@ def _shard(experts: torch.nn.Module, mesh: DeviceMesh, options: dict[str, Any]) 
     expert's gradient on one rank already is a sum over the P ranks whose tokens came to it; the sum over the W / P ranks of the
     data dimension completes it, and FSDP would divide by W / P. So W it must be here, too.
     """
-    fully_shard(experts, mesh=mesh["data"], shard_placement_fn=partial(_choose_dimension, mesh["data"].size()), **options)
+    fully_shard(
+        experts, mesh=mesh["data"], shard_placement_fn=partial(_choose_dimension, mesh["data"].size()), **options
+    )
     if not isinstance(experts, FSDPModule):
         raise RuntimeError("fully_shard left the experts as they were")
     experts.set_gradient_divide_factor(float(mesh.size()))
@@ -94,43 +97,49 @@ def _choose_dimension(num_shards: int, parameter: torch.nn.Parameter) -> Shard:
     )
 
 
-def _compute_divided(
-    experts: torch.nn.Module,
-    forward: Forward,
-    num_local: int,
-    group: dist.ProcessGroup,
-    hidden_states: torch.Tensor,
-    top_k_index: torch.Tensor,
-    top_k_weights: torch.Tensor,
-) -> torch.Tensor:
-    """Compute what the whole layer of experts does: [T, H] of [T, H], chosen experts [T, k] and weights [T, k]."""
-    choices = top_k_index.reshape(-1)
-    order = torch.argsort(choices, stable=True)
-    counts = choices.new_zeros(num_local * group.size()).scatter_add_(0, choices, torch.ones_like(choices))
-    arriving = torch.empty_like(counts)  # [P * local experts], from rank after rank
-    dist.all_to_all_single(arriving, counts, group=group)
-    # The one place where the device is waited for: how many rows travel must be known here.
-    sizes = torch.stack([counts, arriving]).view(2, group.size(), num_local).sum(2).tolist()
-    received = _Exchange.apply(hidden_states[order // top_k_index.size(-1)], sizes[0], sizes[1], group)
-    local = torch.arange(num_local, device=choices.device).repeat(group.size())
-    results = _compute_local(experts, forward, num_local, received, local.repeat_interleave(arriving))
-    returned = _Exchange.apply(results, sizes[1], sizes[0], group)
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order), device=order.device)
-    weighted = returned[places] * top_k_weights.reshape(-1, 1)
-    return weighted.view(*top_k_index.shape, -1).sum(1).to(hidden_states.dtype)
+@dataclass(frozen=True, slots=True)
+class _ExpertsPart:
+    """This rank's part of a layer's experts.
 
+    Attributes:
+        experts: The module, with this rank's weights.
+        forward: Its class's forward method, which runs the chosen kernel.
+        num_local: Experts of this rank.
+        group: Its expert group.
+    """
 
-def _compute_local(
-    experts: torch.nn.Module, forward: Forward, num_local: int, rows: torch.Tensor, choices: torch.Tensor
-) -> torch.Tensor:
-    """Compute rows [R, H] by one local expert each, chosen by number [R]."""
-    num_rows = len(rows)
-    if not num_rows:
-        # A rank that nobody asks takes part in the reduction of gradients all the same, with zeros.
-        rows, choices = torch.cat([rows, rows.new_zeros(1, rows.size(1))]), choices.new_zeros(1)
-    weights = rows.new_ones(len(rows), 1)
-    return forward(_LocalExperts(experts, num_local), rows, choices.unsqueeze(1), weights)[:num_rows]
+    experts: torch.nn.Module
+    forward: Forward
+    num_local: int
+    group: dist.ProcessGroup
+
+    def compute(self, hidden: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor) -> torch.Tensor:
+        """Compute what the whole layer does: [T, H] of [T, H], chosen experts [T, k] and their weights [T, k]."""
+        choices = top_k_index.reshape(-1)
+        order = torch.argsort(choices, stable=True)
+        counts = choices.new_zeros(self.num_local * self.group.size())
+        counts.scatter_add_(0, choices, torch.ones_like(choices))
+        arriving = torch.empty_like(counts)  # [P * local experts], rank after rank
+        dist.all_to_all_single(arriving, counts, group=self.group)
+        # The one place where the device is waited for: how many rows travel must be known here.
+        sizes = torch.stack([counts, arriving]).view(2, self.group.size(), self.num_local).sum(2).tolist()
+        received = _Exchange.apply(hidden[order // top_k_index.size(-1)], sizes[0], sizes[1], self.group)
+        local = torch.arange(self.num_local, device=choices.device).repeat(self.group.size())
+        results = self._compute_local(received, local.repeat_interleave(arriving))
+        returned = _Exchange.apply(results, sizes[1], sizes[0], self.group)
+        places = torch.empty_like(order)
+        places[order] = torch.arange(len(order), device=order.device)
+        weighted = returned[places] * top_k_weights.reshape(-1, 1)
+        return weighted.view(*top_k_index.shape, -1).sum(1).to(hidden.dtype)
+
+    def _compute_local(self, rows: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
+        """Compute rows [R, H] by one local expert each, chosen by number [R]."""
+        num_rows = len(rows)
+        if not num_rows:
+            # A rank that nobody asks takes part in the reduction of gradients all the same, with zeros.
+            rows, choices = torch.cat([rows, rows.new_zeros(1, rows.size(1))]), choices.new_zeros(1)
+        weights = rows.new_ones(len(rows), 1)
+        return self.forward(_LocalExperts(self.experts, self.num_local), rows, choices.unsqueeze(1), weights)[:num_rows]
 
 
 class _LocalExperts:

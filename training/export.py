@@ -27,6 +27,7 @@ from training.job import TrainingJob
 from training.metrics import METRICS_NAME, summarise, write_metrics
 from training.model import compute_logits, read_model
 from training.process_group import Ranks
+from training.routing import EXPERT_LOAD_NAME, get_routing, write_expert_load
 from voc.errors import IntegrityError, ModelError
 from voc.manifest import MANIFEST_NAME, commit_folder
 from voc.model_folder import INDEX_NAME
@@ -87,6 +88,7 @@ def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics
             manifest = commit_folder(store, layout.export(job.arm), folder, inputs=job.inputs, facts=facts)
             card.mkdir()
             write_metrics(card / METRICS_NAME, metrics)
+            write_expert_load(card / EXPERT_LOAD_NAME, metrics, get_routing(model))
             document = {"model_digest": manifest.digest, "world_size": ranks.world_size, **asdict(verification)}
             (card / VERIFICATION_NAME).write_text(json.dumps(document, indent=1))
             commit_folder(store, layout.training(job.arm), card, inputs=job.inputs, facts=facts)

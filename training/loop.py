@@ -23,10 +23,11 @@ from training.metrics import StepFigures
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import Ranks, join_ranks
-from training.routing import describe_routing
+from training.routing import describe_routing, get_routing
 from training.startup import StartupClock
 from training.step import compute_gradients, reduce_figures, update
 from training.tracking import track
+from voc.config_training import TrainingConfig
 from voc.errors import TrainingError
 
 Report = Callable[[StepFigures], None]
@@ -131,6 +132,7 @@ def run_step(
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
         **describe_routing(totals.routing),
+        **_take_expert_tokens(model, config, step + 1),
     }
 
 
@@ -191,6 +193,14 @@ class ProgressLog:
     def _print(self, text: str) -> None:
         if self._ranks.is_first:
             print(text, flush=True)
+
+
+def _take_expert_tokens(model: PreTrainedModel, training: TrainingConfig, finished: int) -> StepFigures:
+    """Return the histogram of the interval that a step ends, so that it is in the checkpoint with the other figures."""
+    routing = get_routing(model)
+    if routing is None or (finished % training.checkpoint.every_steps and finished != training.max_steps):
+        return {}
+    return {"expert_tokens": routing.take_histogram(finished)}
 
 
 def _check_finite(job: TrainingJob, step: int, loss: float, grad_norm: float) -> None:

@@ -59,7 +59,16 @@ def load_model(folder: Path, training: TrainingConfig, ranks: Ranks) -> PreTrain
 
 
 def make_trainable(model: PreTrainedModel, training: TrainingConfig, ranks: Ranks) -> None:
-    """Give a model its loss, its recomputation, its compiled layers and its shards, in place, and put it in training mode."""
+    """Give a model its loss, its recomputation, its compiled layers and its shards, in place, and put it in training mode.
+
+    Raises:
+        ModelError: If the model, or the number of ranks, does not fit the settings.
+    """
+    if ranks.world_size % training.experts.parallel_size:
+        raise ModelError(
+            f"training.experts.parallel_size is {training.experts.parallel_size}, and {ranks.world_size} ranks train",
+            expected="a number that divides them",
+        )
     model.config.use_cache = False
     choose_experts_kernel(model, training.experts.implementation)
     watch_routing(model, training.experts.router_aux_loss_weight, ranks.device)

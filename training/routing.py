@@ -2,12 +2,12 @@
 
 Hooks keep what each router saw and chose in a forward pass that is being recorded. A pass that is computed again for the
 backward pass lies outside of the recording, so nothing is counted twice. Counts stay on the device and travel with the
-step's other figures in one reduction.
+step's other figures in one reduction; the histogram of each checkpoint interval is left in `expert_load.json`.
 
-The loss of one layer in one forward pass is E x sum over experts of f x P: f is an expert's share of the choices, P the mean of its
-probabilities, both over the pass's tokens without padding. It is 1 where all are equal. Layers are averaged; passes, on all
-ranks, are averaged by their tokens. It is a product of two means, so it is **not additive**: the same samples in other
-passes, or on another number of ranks, give another value (and slightly other gradients), unlike the cross-entropy.
+The loss of one layer in one forward pass is E x sum over experts of f x P: f is an expert's share of the choices, P the
+mean of its probabilities, both over the pass's tokens without padding. It is 1 where all are equal. Layers are averaged;
+passes, on all ranks, are averaged by their tokens. It is a product of two means, so it is **not additive**: the same samples
+in other passes, or on another number of ranks, give another value and slightly other gradients, unlike the cross-entropy.
 
 Shapes: T tokens of a row, E experts, k experts per token, L expert layers.
 
@@ -16,10 +16,12 @@ Source: Fedus et al., Switch Transformers, arXiv:2101.03961, equations 4 to 6; f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,8 @@ import torch
 from training.batches import Batch
 from training.experts import ExpertLayer, list_expert_layers
 from voc.errors import ModelError
+
+EXPERT_LOAD_NAME = "expert_load.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +101,28 @@ class Routing:
         return StepRouting(weighted / known if known else None, tokens)
 
     def take_histogram(self, last_step: int) -> dict[str, Any]:
-        """Return the choices of each expert [L][E] since the last call, and start over."""
-        histogram = {
-            "first_step": last_step - self._interval_steps + 1,
-            "layers": self.layer_names,
-            "tokens": self._interval.tolist(),
-        }
+        """Return the choices of each expert [L][E] since the last call, of the steps up to this one, and start over."""
+        histogram = {"first_step": last_step - self._interval_steps + 1, "tokens": self._interval.tolist()}
         self._interval.zero_()
         self._interval_steps = 0
         return histogram
+
+    @property
+    def has_open_interval(self) -> bool:
+        """Tell whether steps were made since the last histogram."""
+        return self._interval_steps > 0
 
     def _finish(self, num_tokens: int) -> torch.Tensor:
         choices, logits = self._choices, self._logits
         self._choices, self._logits = {}, {}
         counts = torch.stack([self._count(choices[i][:num_tokens]) for i in range(len(self.layer_names))])
         self._tokens += counts
+        if len(logits) < len(self.layer_names) and self.aux_loss_weight > 0:
+            raise ModelError(
+                f"training.experts.router_aux_loss_weight is {self.aux_loss_weight}, and a router returned no logits",
+                expected="routers that return logits of all experts",
+                remedy="set it to 0",
+            )
         if not num_tokens or len(logits) < len(self.layer_names):
             return self._sums.new_zeros((), dtype=torch.float32)
         shares = counts.float() / counts.sum(1, keepdim=True)
@@ -187,5 +198,21 @@ def describe_routing(step: StepRouting | None) -> dict[str, Any]:
         "max_ratio_per_layer": [round(value, 3) for value in most.tolist()],
         "min_ratio_per_layer": [round(value, 3) for value in least.tolist()],
     }
-    loss = {} if step.aux_loss is None else {"router_aux_loss": step.aux_loss}
+    loss: dict[str, Any] = {} if step.aux_loss is None else {"router_aux_loss": step.aux_loss}
     return {**loss, "expert_load": load}
+
+
+def write_expert_load(path: Path, metrics: Sequence[Mapping[str, Any]], routing: Routing | None) -> None:
+    """Write the histograms that lie in the figures of a training, and what came after them; nothing for a dense model.
+
+    Steps that were interrupted after a histogram and resumed elsewhere are in none: each names its first and last step.
+    """
+    if routing is None:
+        return
+    found = [(line["step"], line["expert_tokens"]) for line in metrics if "expert_tokens" in line]
+    if routing.has_open_interval:
+        found.append((metrics[-1]["step"], routing.take_histogram(metrics[-1]["step"])))
+    intervals = [
+        {"first_step": part["first_step"], "last_step": step, "tokens": part["tokens"]} for step, part in found
+    ]
+    path.write_text(json.dumps({"layers": routing.layer_names, "intervals": intervals}))

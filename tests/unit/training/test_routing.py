@@ -115,7 +115,7 @@ def test_a_step_of_several_passes_averages_them_by_their_tokens(sparse_base: Pat
     totals, _ = run_passes(sparse_base, make_settings(0.1), passes, 40)
     expected = sum(compute_reference(sparse_base, part) for part in parts[:2]) / 2
     assert totals.routing.aux_loss == pytest.approx(expected, rel=1e-5)
-    whole, _ = run_passes(sparse_base, make_settings(0.1), [build_batch(sum(parts, []), pad_id=0)], 40)
+    whole, _ = run_passes(sparse_base, make_settings(0.1), [build_batch(parts[0] + parts[1], pad_id=0)], 40)
     assert whole.routing.aux_loss != pytest.approx(expected, rel=1e-3), "it is not additive, as documented"
 
 
@@ -180,7 +180,6 @@ def test_the_histogram_sums_the_steps_since_the_one_before(sparse_base: Path) ->
     routing.read_totals(step)
     histogram = routing.take_histogram(last_step=7)
     assert histogram["first_step"] == 6
-    assert histogram["layers"] == ["model.layers.0.mlp.experts", "model.layers.1.mlp.experts"]
     assert histogram["tokens"] == [[0, 2, 4, 6, 8, 10, 12, 14], [16, 18, 20, 22, 24, 26, 28, 30]]
     routing.read_totals(step)
     assert routing.take_histogram(last_step=8)["tokens"][0] == list(range(NUM_EXPERTS))
