@@ -159,10 +159,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             if watch:
                 watch.lap("layout")
             targets = sum(batch.targets.numel() for batch in passes)
-            loss_sum = compute_gradients(model, passes, num_targets=targets, world_size=1, syncs_every_pass=False)
+            tokens = sum(batch.num_tokens for batch in passes)
+            loss_sum = compute_gradients(
+                model, passes, num_targets=targets, num_tokens=tokens, world_size=1, syncs_every_pass=False
+            )
             if watch:
                 watch.lap("forward_backward")
-            loss, norm = reduce_figures(model, loss_sum, targets)
+            totals = reduce_figures(model, loss_sum, targets)
+            loss, norm = totals.loss, totals.grad_norm
             if watch:
                 watch.lap("norm")
             set_learning_rates(optimizers, learning_rate_ratio(number, 1000, settings.optimizer))

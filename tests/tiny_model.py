@@ -33,12 +33,22 @@ def make_tiny_model(
     max_position_embeddings: int = 512,
     tie_word_embeddings: bool = True,
     dtype: str = "float32",
+    num_experts: int = 0,
     chat_template: str | None = CHAT_TEMPLATE,
     seed: int = 0,
 ) -> Path:
-    """Write the model into `folder` (Hugging Face layout) and return it; the same arguments give the same bytes."""
+    """Write the model into `folder` (Hugging Face layout) and return it; the same arguments give the same bytes.
+
+    With `num_experts` it is a Qwen3-MoE that chooses two of them for each token.
+    """
     import torch
-    from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import (
+        AutoModelForCausalLM,
+        GenerationConfig,
+        PreTrainedTokenizerFast,
+        Qwen3Config,
+        Qwen3MoeConfig,
+    )
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train_bpe([*texts, *DEFAULT_TEXTS], vocab_size),
@@ -47,7 +57,8 @@ def make_tiny_model(
         model_max_length=max_position_embeddings,
     )
     tokenizer.chat_template = chat_template
-    config = Qwen3Config(
+    sparse = {"num_experts": num_experts, "num_experts_per_tok": 2, "moe_intermediate_size": hidden_size // 2}
+    config = (Qwen3MoeConfig if num_experts else Qwen3Config)(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
@@ -61,9 +72,10 @@ def make_tiny_model(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **(sparse if num_experts else {}),
     )
     torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(config).to(getattr(torch, dtype))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(getattr(torch, dtype))
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)

@@ -49,6 +49,7 @@ class Batch:
         places: [N] positions in the row whose next token is learned; never empty, so that every pass has a loss.
         targets: [N] those next tokens, or `IGNORE_INDEX` in a pass that teaches nothing.
         longest: Tokens of the longest document, or a bound that stays the same from pass to pass.
+        num_tokens: Tokens of the documents; what follows them is padding.
     """
 
     input_ids: torch.Tensor
@@ -57,6 +58,7 @@ class Batch:
     places: torch.Tensor
     targets: torch.Tensor
     longest: int
+    num_tokens: int
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -180,6 +182,7 @@ def build_batch(
         torch.from_numpy(places),
         torch.from_numpy(next_ids[places]),
         max(lengths) if longest is None else longest,
+        filled,
     )
 
 

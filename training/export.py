@@ -25,6 +25,7 @@ from training.job import TrainingJob
 from training.metrics import METRICS_NAME, StepFigures, summarise, write_metrics
 from training.model import compute_logits
 from training.process_group import Ranks
+from training.routing import EXPERT_LOAD_NAME, get_routing, write_expert_load
 from training.verification import CARD_FORMAT, CARD_NAME, Trained, verify_model
 from training.weights import DTYPES, choose_reload_dtype, write_weights
 from voc.manifest import MANIFEST_NAME, commit_folder, digest_json
@@ -80,6 +81,10 @@ def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics
             trained = Trained(probe, logits, written.digests, job.base.tokenizer, reload_dtype, is_exact)
             card = verify_model(folder, job.base.folder, trained, written.copied)
             card = card | {"left_out": list(written.left_out)}
+            left = Path(name) / "training"
+            left.mkdir()
+            write_metrics(left / METRICS_NAME, metrics)
+            write_expert_load(left / EXPERT_LOAD_NAME, metrics, get_routing(model))
             _commit(
                 job, Path(name), {"world_size": ranks.world_size, **card}, digest_json(dict(written.digests)), metrics
             )
@@ -151,8 +156,6 @@ def _commit(
     facts = {**names, **summarise(metrics), "weights_digest": weights_digest}
     manifest = commit_folder(store, layout.export(job.arm), folder / "export", inputs=job.inputs, facts=facts)
     left = folder / "training"
-    left.mkdir()
-    write_metrics(left / METRICS_NAME, metrics)
     digests = {"model_digest": manifest.digest, "weights_digest": weights_digest}
     document = {"format": CARD_FORMAT, **names, **digests, **card}
     (left / CARD_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))

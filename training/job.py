@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,25 +11,28 @@ from typing import Any
 from corpus.base_model import BaseModel, open_base
 from corpus.samples import SampleReader
 from voc.config import NightforgeConfig
-from voc.config_training import TrainingConfig
+from voc.config_training import ExpertsConfig, TrainingConfig
 from voc.errors import ConfigError, TrainingError
 from voc.manifest import Manifest, digest_bytes, is_finished, read_manifest
 from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
 
 # Settings of the training section that decide where, how visibly and how long an arm is trained, not what comes out.
-_PLACEMENT = {
-    "num_workers",
-    "cpus_per_worker",
-    "gpus_per_worker",
-    "gpu_memory_gib",
-    "checkpoint",
-    "export",
-    "tracking",
-    "log_every_steps",
-    "max_failures",
-    "start_timeout_s",
+_PLACEMENT: dict[str, Any] = {
+    "num_workers": True,
+    "cpus_per_worker": True,
+    "gpus_per_worker": True,
+    "gpu_memory_gib": True,
+    "checkpoint": True,
+    "export": True,
+    "tracking": True,
+    "log_every_steps": True,
+    "max_failures": True,
+    "start_timeout_s": True,
+    "experts": {"parallel_size"},
 }
+# Under which names architectures state how many experts a layer has.
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
         base_digest: Digest of the base, where it is known: hashing a large model takes minutes.
 
     Raises:
-        ConfigError: If the arm does not exist.
+        ConfigError: If the arm does not exist, or the settings of experts do not fit the base.
         TrainingError: If the data is not prepared, was prepared with another base or has fewer rows than there are workers, or
             early stop has no general rows to watch.
         ModelError: If the base cannot be trained.
@@ -120,6 +124,7 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
             expected="the same model",
             remedy="start a new run: the base was replaced while this one was under way",
         )
+    check_experts(json.loads((base.folder / "config.json").read_text(encoding="utf-8")), config.training.experts)
     mixture = run.store.read_bytes(layout.mixture(arm))
     settings = config.training.model_dump(mode="json", exclude=_PLACEMENT)
     inputs = {
@@ -167,6 +172,26 @@ def _read_held_out(run: Run) -> Manifest | None:
             remedy="add such a source (no arm has to draw from it), or set early_stop.patience to 0",
         )
     return held_out
+
+
+def check_experts(model: Mapping[str, Any], experts: ExpertsConfig) -> None:
+    """Check that a model, whose `config.json` is given, has what the settings of its experts need.
+
+    Raises:
+        ConfigError: If they ask for what a dense model lacks, or its experts cannot be divided so.
+    """
+    text = model.get("text_config", model)
+    count = next((int(text[name]) for name in _EXPERT_COUNTS if text.get(name)), 0)
+    problems = []
+    if experts.router_aux_loss_weight > 0 and not count:
+        problems.append(f"router_aux_loss_weight is {experts.router_aux_loss_weight} and the base has no experts")
+    if experts.parallel_size > 1 and (not count or count % experts.parallel_size):
+        problems.append(f"parallel_size is {experts.parallel_size} and the base has {count or 'no'} experts")
+    if problems:
+        raise ConfigError(
+            f"training.experts does not fit the base, a {model.get('model_type')}: {'; '.join(problems)}",
+            expected="weight 0 and parallel_size 1 for a dense model; for others a parallel_size that divides the experts",
+        )
 
 
 def is_trained(job: TrainingJob) -> bool:

@@ -25,6 +25,7 @@ from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates, split_parameters
 from training.preemption import NOTICE, Agreement
 from training.process_group import Ranks, join_ranks
+from training.routing import describe_routing, get_routing
 from training.startup import StartupClock
 from training.step import compute_gradients, discard, reduce_figures, update
 from training.tracking import track
@@ -79,59 +80,74 @@ def train(
     if not use_gpu:
         torch.set_num_threads(training.cpus_per_worker)
     with join_ranks(use_gpu=use_gpu) as ranks:
-        start = time.monotonic()
         clock.mark("join_ranks")
         model = load_model(job.base.folder, training, ranks)
         optimizers = build_optimizers(model, training.optimizer)
         clock.mark("load_model")
         checkpoints = Checkpoints(job, ranks, resume_from)
-        first, metrics = checkpoints.load_newest(model, optimizers)
-        clock.mark("find_checkpoint")
-        validation, guard = Validation(job, ranks), StepGuard(job, ranks, metrics)
-        ending = Ending(training, ranks, metrics)
-        done = first
-        log = ProgressLog(job, ranks, first)
-        log.print_start(model, time.monotonic() - start)
-        if not metrics and validation.is_due(0):
-            metrics.append({"step": 0, **validation.measure(model, 0)})
-            log.print_losses(metrics[0])
-            clock.mark("evaluate_base")
-        agreement = Agreement()
-        with (
-            track(job, ranks, metrics) as tracking,
-            checkpoints,
-            NOTICE.watch(training.checkpoint.preemption_grace_s),
-        ):
-            while not ending.is_reached:
-                figures = run_step(job, ranks, model, optimizers, guard=guard, step=done)
-                if done == first:
-                    clock.finish(job, ranks, done)
-                done = figures["step"]
-                metrics.append(figures)
-                is_preempted, has_failed = agreement.any_rank([NOTICE.reason is not None, checkpoints.has_failed])
-                if has_failed:
-                    checkpoints.raise_failure()
-                stopped_by = ending.check_limits(figures)
-                if stopped_by or validation.is_due(done):
-                    figures |= validation.measure(model, done)
-                    stopped_by = stopped_by or ending.check_losses()
-                if stopped_by:
-                    figures["stopped_by"] = stopped_by
-                saves = bool(stopped_by) or is_preempted or done % training.checkpoint.every_steps == 0
-                if saves:
-                    score = figures.get("validation", {}).get("loss")
-                    blocked_s = checkpoints.save(done, model, optimizers, metrics, score)
-                    figures["checkpoint_blocked_s"] = round(blocked_s, 4)
-                log.add(figures)
-                tracking.add(figures)
-                if is_preempted:
-                    checkpoints.wait()
-                    raise explain_preemption(job, done)
-                if saves:
-                    tracking.flush()
-                if report is not None and (saves or "validation" in figures):
-                    report(figures)
+        metrics = run_steps(job, ranks, model, optimizers, checkpoints=checkpoints, report=report, clock=clock)
         export_model(job, ranks, model, metrics)
+
+
+def run_steps(
+    job: TrainingJob,
+    ranks: Ranks,
+    model: PreTrainedModel,
+    optimizers: list[Optimizer],
+    *,
+    checkpoints: Checkpoints,
+    report: Report | None,
+    clock: StartupClock,
+) -> list[StepFigures]:
+    """Make the steps from the newest checkpoint to the end of the training and return the figures of all of them."""
+    training = job.training
+    first, metrics = checkpoints.load_newest(model, optimizers)
+    clock.mark("find_checkpoint")
+    validation, guard = Validation(job, ranks), StepGuard(job, ranks, metrics)
+    ending, agreement = Ending(training, ranks, metrics), Agreement()
+    done = first
+    log = ProgressLog(job, ranks, first)
+    log.print_start(model)
+    if not metrics and validation.is_due(0):
+        metrics.append({"step": 0, **validation.measure(model, 0)})
+        log.print_losses(metrics[0])
+        clock.mark("evaluate_base")
+    with (
+        track(job, ranks, metrics) as tracking,
+        checkpoints,
+        NOTICE.watch(training.checkpoint.preemption_grace_s),
+    ):
+        while not ending.is_reached:
+            figures = run_step(job, ranks, model, optimizers, guard=guard, step=done)
+            if done == first:
+                clock.finish(job, ranks, done)
+            done = figures["step"]
+            metrics.append(figures)
+            is_preempted, has_failed = agreement.any_rank([NOTICE.reason is not None, checkpoints.has_failed])
+            if has_failed:
+                checkpoints.raise_failure()
+            stopped_by = ending.check_limits(figures)
+            if stopped_by or validation.is_due(done):
+                figures |= validation.measure(model, done)
+                stopped_by = stopped_by or ending.check_losses()
+            if stopped_by:
+                figures["stopped_by"] = stopped_by
+            saves = bool(stopped_by) or is_preempted or done % training.checkpoint.every_steps == 0
+            if saves:
+                figures |= take_expert_tokens(model, done)
+                score = figures.get("validation", {}).get("loss")
+                blocked_s = checkpoints.save(done, model, optimizers, metrics, score)
+                figures["checkpoint_blocked_s"] = round(blocked_s, 4)
+            log.add(figures)
+            tracking.add(figures)
+            if is_preempted:
+                checkpoints.wait()
+                raise explain_preemption(job, done)
+            if saves:
+                tracking.flush()
+            if report is not None and (saves or "validation" in figures):
+                report(figures)
+    return metrics
 
 
 def run_step(
@@ -157,28 +173,30 @@ def run_step(
         model,
         [batch.to(ranks.device) for batch in work.passes],
         num_targets=work.num_targets,
+        num_tokens=work.tokens,
         world_size=ranks.world_size,
         syncs_every_pass=config.gradient_sync == "every_pass",
     )
-    loss, grad_norm = reduce_figures(model, loss_sum, work.num_targets)
-    verdict = guard.check(step, samples, loss, grad_norm)
+    totals = reduce_figures(model, loss_sum, work.num_targets)
+    verdict = guard.check(step, samples, totals.loss, totals.grad_norm)
     ratio = learning_rate_ratio(step, config.max_steps, config.optimizer)
     if "skipped" in verdict:
         discard(optimizers)
     else:
         set_learning_rates(optimizers, ratio)
-        update(model, optimizers, grad_norm, config.optimizer.max_grad_norm)
+        update(model, optimizers, totals.grad_norm, config.optimizer.max_grad_norm)
     wall_s = time.monotonic() - start
     return {
         "step": step + 1,
-        "loss": loss,
+        "loss": totals.loss,
         "learning_rate": ratio * config.optimizer.learning_rate,
-        "grad_norm": grad_norm,
+        "grad_norm": totals.grad_norm,
         "tokens": work.tokens,
         "labelled_tokens": work.num_targets,
         "padding_ratio": round(1 - work.tokens / work.slots, 4),
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
+        **describe_routing(totals.routing),
         **verdict,
     }
 
@@ -219,7 +237,7 @@ class ProgressLog:
         self._start = self._last = time.monotonic()
         self._tokens = 0
 
-    def print_start(self, model: PreTrainedModel, load_s: float) -> None:
+    def print_start(self, model: PreTrainedModel) -> None:
         """Say what is about to be trained."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
         matrices, rest = ([tuple(p.shape) for p in part] for part in split_parameters(model))
@@ -228,7 +246,7 @@ class ProgressLog:
         )
         self._print(
             f"{self._arm}: {parameters / 1e6:.2f} M parameters on {self._ranks.world_size} ranks "
-            f"({self._ranks.device.type}, {self._training.param_dtype}), loaded in {load_s:.1f} s; "
+            f"({self._ranks.device.type}, {self._training.param_dtype}); "
             f"steps {self._done} to {self._training.max_steps}; {precision}"
         )
 
@@ -266,3 +284,9 @@ class ProgressLog:
     def _print(self, text: str) -> None:
         if self._ranks.is_first:
             print(text, flush=True)
+
+
+def take_expert_tokens(model: PreTrainedModel, finished: int) -> StepFigures:
+    """Return the histogram of the interval that a step ends, so that it is in the checkpoint with the other figures."""
+    routing = get_routing(model)
+    return {} if routing is None else {"expert_tokens": routing.take_histogram(finished)}

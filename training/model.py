@@ -22,9 +22,12 @@ from transformers.utils import logging as transformers_logging
 
 from training.attention import PACKED
 from training.batches import IGNORE_INDEX, Batch
+from training.expert_parallel import divide_experts
+from training.experts import choose_experts_kernel
 from training.linear_loss import choose_kernel, sum_cross_entropy_chunked, sum_cross_entropy_liger
 from training.process_group import Ranks
 from training.recompute import recompute_layer
+from training.routing import watch_routing
 from voc.errors import ModelError
 
 if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
@@ -59,8 +62,19 @@ def load_model(folder: Path, training: TrainingConfig, ranks: Ranks) -> PreTrain
 
 
 def make_trainable(model: PreTrainedModel, training: TrainingConfig, ranks: Ranks) -> None:
-    """Give a model its loss, its recomputation, its compiled layers and its shards, in place, and put it in training mode."""
+    """Give a model its loss, its recomputation, its compiled layers and its shards, in place, and put it in training mode.
+
+    Raises:
+        ModelError: If the model, or the number of ranks, does not fit the settings.
+    """
+    if ranks.world_size % training.experts.parallel_size:
+        raise ModelError(
+            f"training.experts.parallel_size is {training.experts.parallel_size}, and {ranks.world_size} ranks train",
+            expected="a number that divides them",
+        )
     model.config.use_cache = False
+    choose_experts_kernel(model, training.experts.implementation)
+    watch_routing(model, training.experts.router_aux_loss_weight, ranks.device)
     attach_loss(model, choose_loss_kernel(model, training.loss_kernel, ranks.device), training.loss_chunk_tokens)
     for layer in list_layers(model):
         recompute_layer(layer, training.activation_checkpointing)
@@ -69,7 +83,7 @@ def make_trainable(model: PreTrainedModel, training: TrainingConfig, ranks: Rank
             layer.forward = torch.compile(layer.forward)  # type: ignore[method-assign]
     torch.nn.Module.to(model, ranks.device)
     if ranks.world_size > 1 or training.param_dtype != training.master_dtype:
-        shard_model(model, training.param_dtype, ranks)
+        shard_model(model, training.param_dtype, ranks, training.experts.parallel_size)
     model.train()
 
 
@@ -89,17 +103,19 @@ def list_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     return layers
 
 
-def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks) -> None:
-    """Shard every decoder layer by itself, and what is left with the root."""
+def shard_model(model: PreTrainedModel, param_dtype: str, ranks: Ranks, expert_parallel_size: int = 1) -> None:
+    """Shard every decoder layer by itself, and what is left with the root; experts as `training.expert_parallel` says."""
     options: dict[str, Any] = {
-        "mesh": init_device_mesh(ranks.device.type, (ranks.world_size,)),
         "mp_policy": MixedPrecisionPolicy(param_dtype=getattr(torch, param_dtype), reduce_dtype=torch.float32),
         # The ranks of a CPU run share one memory and a slow network: whole layers stay until the backward pass is done.
         "reshard_after_forward": ranks.device.type != "cpu",
     }
+    if expert_parallel_size > 1:
+        divide_experts(model, expert_parallel_size, ranks, options)
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     for layer in list_layers(model):
-        fully_shard(layer, **options)
-    fully_shard(model, **options)
+        fully_shard(layer, mesh=mesh, **options)
+    fully_shard(model, mesh=mesh, **options)
     for name in ("packed_loss", "packed_logits"):
         register_fsdp_forward_method(model, name)
 

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
+from training.experts import list_expert_layers
 from training.muon import Muon
 from voc.errors import ModelError
 
@@ -26,11 +27,11 @@ PEAK = "peak_learning_rate"
 def split_parameters(model: PreTrainedModel) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """Split the trainable parameters into (matrices, rest).
 
-    Matrices are two-dimensional weights between layers; embeddings, the output head, norms, biases and fused expert
-    tensors are the rest.
+    Matrices are two-dimensional weights between layers; embeddings, the output head, norms, biases and what experts hold
+    are the rest.
     """
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    outer = {id(module.weight) for module in ends if module is not None}
+    outer = {id(module.weight) for module in ends if module is not None} | _find_expert_parameters(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim == 2 and id(p) not in outer]
     chosen = {id(p) for p in matrices}
@@ -38,13 +39,16 @@ def split_parameters(model: PreTrainedModel) -> tuple[list[torch.nn.Parameter], 
 
 
 def build_optimizers(model: PreTrainedModel, config: OptimizerConfig) -> list[Optimizer]:
-    """Return the optimizers of a model; weight decay applies to matrices only."""
+    """Return the optimizers of a model; weight decay applies to matrices and to experts, which are stacks of them."""
     matrices, rest = split_parameters(model)
     betas = (config.beta1, config.beta2)
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
+    inner = _find_expert_parameters(model)
+    experts = [p for p in rest if id(p) in inner]
+    # Experts are a group of their own: a fused step cannot take parameters that are sharded over different meshes, and
+    # the groups must not depend on the number of ranks, or a checkpoint could not be resumed on another one.
+    tail = [{"params": [p for p in rest if id(p) not in inner], "weight_decay": 0.0}]
+    tail += [{"params": experts, "weight_decay": config.weight_decay}] if experts else []
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, *tail]
     if config.name == "adamw":
         optimizers: list[Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)]
     elif config.name == "adamw_8bit":
@@ -52,12 +56,17 @@ def build_optimizers(model: PreTrainedModel, config: OptimizerConfig) -> list[Op
     else:
         optimizers = [
             Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay),
-            AdamW(rest, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=True),
+            AdamW(tail, lr=config.learning_rate, betas=betas, fused=True),
         ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group[PEAK] = float(group["lr"])
     return optimizers
+
+
+def _find_expert_parameters(model: PreTrainedModel) -> set[int]:
+    layers = list_expert_layers(model)
+    return {id(parameter) for layer in layers for parameter in layer.experts.parameters(recurse=False)}
 
 
 def _build_adamw_8bit(groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float]) -> Optimizer:

@@ -28,16 +28,21 @@ class OptimizerConfig(Section):
 
 
 class ExpertsConfig(Section):
-    """Mixture-of-experts models; dense models ignore nothing here because every key has its neutral value."""
+    """Mixture-of-experts models; with a dense model what is not neutral is an error."""
 
     implementation: Literal["grouped_mm", "loop"] = Field(
-        "grouped_mm", description="grouped_mm: one kernel over all experts; loop: one expert after the other"
+        "grouped_mm", description="grouped_mm: one kernel over all experts of a layer; loop: one expert after the other"
     )
     router_aux_loss_weight: float = Field(
-        0.0, ge=0, description="weight of the load-balancing loss (Switch Transformer); 0: none"
+        0.0,
+        ge=0,
+        description="weight of the load-balancing loss, which is minimised beside the reported loss: 1 where all experts "
+        "have the same load, mean over layers; transformers' router_aux_loss_coef times num_experts_per_tok; 0: none",
     )
     parallel_size: PositiveInt = Field(
-        1, description="ranks that share one set of experts, each with rows of its own; divides num_workers"
+        1,
+        description="ranks that share one set of experts, each with rows of its own; divides num_workers and the "
+        "number of experts",
     )
 
 

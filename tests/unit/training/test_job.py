@@ -10,7 +10,8 @@ from corpus.order import TrainingOrder
 from corpus.part_files import open_tokens
 from corpus.prepare import prepare
 from corpus.ray_session import map_here
-from training.job import TrainingJob, is_trained, open_job
+from training.job import TrainingJob, check_experts, is_trained, open_job
+from voc.config_training import ExpertsConfig
 from voc.errors import ConfigError, IntegrityError, TrainingError
 from voc.run import Run
 
@@ -63,6 +64,7 @@ def test_samples_follow_the_plan(make_job: MakeJob) -> None:
     ("changes", "is_same"),
     [
         ({"num_workers": 2, "log_every_steps": 1, "max_failures": 3}, True),
+        ({"experts": {"implementation": "loop"}}, False),
         ({"param_dtype": "bfloat16"}, False),
         ({"max_steps": 5}, False),
     ],
@@ -73,3 +75,29 @@ def test_only_settings_that_change_the_result_are_inputs(make_job: MakeJob, chan
 
 def test_an_arm_is_trained_when_both_its_directories_are(make_job: MakeJob) -> None:
     assert not is_trained(make_job())
+
+
+@pytest.mark.parametrize(
+    ("model", "experts", "message"),
+    [
+        ({"model_type": "qwen3"}, {"router_aux_loss_weight": 0.01}, r"weight is 0\.01 and the base has no experts"),
+        ({"model_type": "qwen3"}, {"parallel_size": 2}, "parallel_size is 2 and the base has no experts"),
+        ({"num_experts": 6}, {"parallel_size": 4}, "parallel_size is 4 and the base has 6 experts"),
+        ({"text_config": {"num_local_experts": 6}}, {"parallel_size": 4}, "the base has 6 experts"),
+    ],
+)
+def test_settings_of_experts_that_do_not_fit_the_base_are_refused(model: dict, experts: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_experts(model, ExpertsConfig(**experts))
+
+
+def test_settings_of_experts_that_fit_are_taken() -> None:
+    check_experts({"num_experts": 8}, ExpertsConfig(parallel_size=4, router_aux_loss_weight=0.01))
+    check_experts({"model_type": "qwen3"}, ExpertsConfig())
+
+
+def test_a_dense_base_is_refused_before_a_worker_starts(make_run: MakeRun) -> None:
+    run = make_run(training={"num_workers": 2, "experts": {"parallel_size": 2}})
+    prepare(run, map_here)
+    with pytest.raises(ConfigError, match="parallel_size is 2 and the base has no experts"):
+        open_job(run, "mixed")

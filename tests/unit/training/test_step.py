@@ -60,10 +60,12 @@ def make_step(base: str, num_workers: int, **settings: Any) -> dict[str, Any]:
                 model,
                 passes,
                 num_targets=targets,
+                num_tokens=sum(LENGTHS),
                 world_size=ranks.world_size,
                 syncs_every_pass=training.gradient_sync == "every_pass",
             )
-        loss, norm = reduce_figures(model, loss_sum, targets)
+        totals = reduce_figures(model, loss_sum, targets)
+        loss, norm = totals.loss, totals.grad_norm
         update(model, optimizers, norm, MAX_GRAD_NORM)
         weights = {
             name: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach().clone()
