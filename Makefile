@@ -77,6 +77,10 @@ bench-data: env ## Our data pipeline against Hugging Face datasets + TRL, side b
 bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer on two cores (BENCH_TRAIN="--repeats 3 --output DIR")
 	@$(RAY_PYTHON) -m benchmarks.train_vs_trl $(BENCH_TRAIN)
 
+.PHONY: bench-ray
+bench-ray: env ## The same training under Ray Train and under torchrun, in turns (BENCH_RAY="--pairs 3 --steps 40")
+	@$(RAY_PYTHON) -m benchmarks.ray_share $(BENCH_RAY)
+
 ##@ Help
 
 .PHONY: help

@@ -135,6 +135,7 @@ def _build_trainer(
         run_config=RunConfig(
             name=f"{job.run.layout.run_id}-{job.arm}",
             storage_path=storage,
+            callbacks=[_build_sigterm_callback()],
             # For a type checker ray.train exports the classes of its first version.
             failure_config=FailureConfig(
                 max_failures=job.training.max_failures,
@@ -142,6 +143,26 @@ def _build_trainer(
             ),
         ),
     )
+
+
+def _build_sigterm_callback() -> Any:
+    """Return a callback that lets SIGTERM to a worker end the training after the step under way.
+
+    Ray Train trains in a thread of the worker, and Python gives signals to the main one, where actor methods run.
+    """
+    from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+
+    class SigtermCallback(WorkerGroupCallback):
+        def after_worker_group_start(self, worker_group: Any) -> None:
+            worker_group.execute(_handle_sigterm)
+
+    return SigtermCallback()
+
+
+def _handle_sigterm() -> None:
+    from training.preemption import handle_sigterm
+
+    handle_sigterm()
 
 
 def _set_train_variables(start_timeout_s: int) -> None:

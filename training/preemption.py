@@ -1,14 +1,14 @@
 """Preemption: the machine is about to be taken away; a checkpoint is written in time and the process ends.
 
-What counts as notice: SIGTERM to any rank or to torchrun. The ranks agree at the end of a step, so all of them save the
-same one. Then the training raises `PreemptedError`, and the stage ends with exit code 75 (EX_TEMPFAIL); the same command
-continues from that very step. If no checkpoint was finished within `training.checkpoint.preemption_grace_s`, the process
+What counts as notice: SIGTERM to any rank, Ray Train's too, or to torchrun. The ranks agree at the end of a step, so all of
+them save the same one. Then the training raises `PreemptedError`, and the stage ends with exit code 75 (EX_TEMPFAIL); the same
+command continues from that very step. If no checkpoint was finished within `training.checkpoint.preemption_grace_s`, the process
 ends with the same code anyway, and the checkpoint before is continued.
 
 Outside the steps, while the model is loaded or exported, there is nothing to save: SIGTERM does what it did before.
 
-A signal handler can be installed in the main thread only: a process that trains in another one, as Ray Train's workers do,
-installs it with `handle_sigterm` or gives notice by other means.
+A signal handler can be installed in the main thread only: a process that trains in another one, as Ray Train's workers do
+(`training.driver`), installs it with `handle_sigterm` or gives notice by other means.
 
 Source: https://docs.python.org/3/library/signal.html#signals-and-threads
 """

@@ -113,11 +113,12 @@ def write_weights(
 
 def list_state(model: PreTrainedModel) -> Tensors:
     """Return the model's tensors by name; those that share one parameter are the same object."""
+    state = model.state_dict()  # first: it shards what a forward pass left whole, and frees the memory of the whole
     parameters = dict(model.named_parameters(remove_duplicate=False))
     ignored = model._keys_to_ignore_on_save or ()
     return {
         name: parameters.get(name, tensor)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in state.items()
         if not any(re.search(pattern, name) for pattern in ignored)
     }
 

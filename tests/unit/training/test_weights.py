@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,7 +10,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from tests.tiny_model import make_tiny_moe
-from training.model import load_model, read_model
+from training.batches import Document, build_batch
+from training.model import compute_logits, load_model, read_model
 from training.process_group import join_ranks
 from training.weights import group_by_layer, plan_files, write_weights
 from voc.config_training import OptimizerConfig, TrainingConfig
@@ -32,6 +34,8 @@ def write_on_rank(rank: int, folder: str, base: str) -> None:
     layout = read_tensor_layout(Path(base))
     with join_ranks(use_gpu=False) as ranks:
         model = load_model(Path(base), TRAINING, ranks)
+        with torch.no_grad():  # leaves the weights whole on the CPU, as the export's probe does
+            compute_logits(model, build_batch([Document(np.arange(9), np.arange(9))], pad_id=0))
         (Path(folder) / str(rank)).mkdir()
         out = Path(folder) / str(rank)
         digests = write_weights(out, model, layout, ranks, max_file_bytes=20_000, reload_dtype=torch.float32)
