@@ -168,7 +168,9 @@ def plan_files(
             expected="files whose tensors belong to one layer each",
             remedy="this architecture cannot be exported yet",
         )
-    split = split_torch_state_dict_into_shards(planned, max_shard_size=max_file_bytes)
+    # Experts are views of the tensor they were fused in, and a view is counted with all of its storage.
+    apart = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in planned.items()}
+    split = split_torch_state_dict_into_shards(apart, max_shard_size=max_file_bytes)
     contents = {file: len(names) for file, names in split.filename_to_tensors.items()}
     return FilePlan(dtypes, split.tensor_to_filename, contents, int(split.metadata["total_size"]))
 
