@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from training.job import TrainingJob, is_trained, open_job
 from training.loop import train
 from training.metrics import StepFigures
 from training.preemption import EXIT_CODE, Notice
+from training.process_group import Ranks
 from voc.errors import PreemptedError
 from voc.run import open_run
 
@@ -27,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[3]
 def run_step_and_get_sigterm(step: int, rank: int) -> Callable[..., StepFigures]:
     run_step = training.loop.run_step
 
-    def run(job: TrainingJob, ranks: object, *rest: object) -> StepFigures:
-        if rest[-1] == step and ranks.rank == rank:
+    def run(job: TrainingJob, ranks: Ranks, *rest: Any, **named: Any) -> StepFigures:
+        if named["step"] == step and ranks.rank == rank:
             os.kill(os.getpid(), signal.SIGTERM)
-        return run_step(job, ranks, *rest)
+        return run_step(job, ranks, *rest, **named)
 
     return run
 
