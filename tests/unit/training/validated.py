@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from training import loop
 from training.job import TrainingJob
 from training.metrics import StepFigures, read_metrics
-from training.step import reduce_figures
+from training.step import StepTotals, reduce_figures
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -37,15 +38,16 @@ def read_training(job: TrainingJob) -> list[StepFigures]:
 
 def drop_times(figures: StepFigures) -> StepFigures:
     """Return what does not depend on the machine's speed."""
-    return {key: value for key, value in figures.items() if key not in {"wall_s", "tokens_per_s", "validation_s"}}
+    times = {"wall_s", "tokens_per_s", "validation_s", "checkpoint_blocked_s"}
+    return {key: value for key, value in figures.items() if key not in times}
 
 
 def spike_at(patch: pytest.MonkeyPatch, *steps: int, done: int = 0) -> None:
     """Let the loss of some steps be fifty times what it is, in a training that has `done` so many."""
     numbers = count(done + 1)
 
-    def reduce(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: int) -> tuple[float, float]:
-        loss, grad_norm = reduce_figures(model, loss_sum, num_targets)
-        return (50 * loss if next(numbers) in steps else loss), grad_norm
+    def reduce(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: int) -> StepTotals:
+        totals = reduce_figures(model, loss_sum, num_targets)
+        return replace(totals, loss=50 * totals.loss) if next(numbers) in steps else totals
 
     patch.setattr(loop, "reduce_figures", reduce)
