@@ -22,7 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from voc.memory_plan import MemoryPlan, plan_memory, read_setup
+from voc.memory_plan import MemoryPlan, plan_memory
+from voc.memory_setup import read_setup
 from voc.model_shapes import read_shapes
 
 MIB = 1 << 20

@@ -13,8 +13,9 @@ from voc.config_file import load_training, parse_training
 from voc.config_training import TrainingConfig
 from voc.errors import ConfigError
 from voc.memory_advice import advise
-from voc.memory_plan import GIB, plan_memory, read_setup
+from voc.memory_plan import GIB, plan_memory
 from voc.memory_report import describe_plan, plan_to_json
+from voc.memory_setup import read_setup
 from voc.model_shapes import ModelShapes, parse_shapes, read_shapes
 from voc.presets import Preset, list_presets, read_preset
 from voc.store import open_uri

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voc.memory_plan import MemoryPlan, TrainingSetup, plan_memory
+from voc.memory_plan import MemoryPlan, plan_memory
+from voc.memory_setup import TrainingSetup
 from voc.model_shapes import ModelShapes
 
 _MAX_NODES = 128

@@ -5,8 +5,9 @@ from __future__ import annotations
 from voc.config import NightforgeConfig
 from voc.errors import ConfigError, ModelError
 from voc.memory_advice import advise
-from voc.memory_plan import GIB, plan_memory, read_setup
+from voc.memory_plan import GIB, plan_memory
 from voc.memory_report import describe_verdict
+from voc.memory_setup import read_setup
 from voc.model_shapes import parse_shapes
 from voc.store import open_uri
 

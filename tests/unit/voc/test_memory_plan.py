@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from voc.memory_advice import advise, find_least_gpus
-from voc.memory_plan import GIB, TrainingSetup, plan_memory
+from voc.memory_plan import GIB, plan_memory
 from voc.memory_report import describe_plan, plan_to_json
+from voc.memory_setup import TrainingSetup
 from voc.memory_state import count_optimizer, measure_precision
 from voc.model_shapes import read_shapes
 from voc.presets import read_preset

@@ -8,7 +8,8 @@ import yaml
 from tests.unit.voc.conftest import Night
 from voc.config_file import dump_config, load_config, parse_config
 from voc.errors import ConfigError
-from voc.memory_plan import GIB, plan_memory, read_setup
+from voc.memory_plan import GIB, plan_memory
+from voc.memory_setup import read_setup
 from voc.model_shapes import read_shapes
 from voc.presets import list_presets, merge, read_preset
 
@@ -39,7 +40,8 @@ def test_nightly_trains_30b_by_its_preset_and_states_only_what_differs() -> None
     assert (
         config.training.optimizer.learning_rate == read_preset("qwen3-30b-a3b").training["optimizer"]["learning_rate"]
     )
-    assert set(yaml.safe_load(NIGHTLY.read_text())["training"]) == {"max_steps", "max_failures", "start_timeout_s"}
+    stated = {"max_steps", "max_failures", "start_timeout_s", "validation", "guard"}
+    assert set(yaml.safe_load(NIGHTLY.read_text())["training"]) == stated
 
 
 def test_a_configuration_wins_over_its_preset_key_by_key_and_an_override_over_both(night: Night) -> None:
