@@ -193,6 +193,12 @@ class TrainingConfig(Section):
             problems.append(
                 f"experts.parallel_size {self.experts.parallel_size} does not divide training.num_workers {self.num_workers}"
             )
+        elif 1 < self.experts.parallel_size < self.num_workers:
+            # docs/log.md: with both dimensions of the mesh above 1 the gradients were not those of one process.
+            problems.append(
+                f"experts.parallel_size {self.experts.parallel_size} is neither 1 nor training.num_workers "
+                f"{self.num_workers}: experts divided beside data parallelism are not proven yet"
+            )
         if self.validation.early_stop.patience and not self.validation.every_steps:
             problems.append("validation.early_stop.patience needs validation.every_steps above 0")
         if self.master_dtype == "bfloat16" and self.param_dtype == "float32":

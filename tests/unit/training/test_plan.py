@@ -67,7 +67,7 @@ def test_the_training_section_of_a_configuration_is_planned_without_its_environm
         (["--model", "qwen3-8b", *MACHINE, "--set", "serving.num_gpus=1"], "changes nothing in a plan"),
         (["--model", "qwen3-8b", *MACHINE, "--set", "training.max_sequence=1"], "unknown key; did you mean"),
         (
-            ["--model", "qwen3-30b-a3b", *SMALL, "--set", "training.experts.parallel_size=2"],
+            ["--model", "qwen3-30b-a3b", *SMALL, "--set", "training.experts.parallel_size=16"],
             "does not divide 1 GPUs",
         ),
     ],
