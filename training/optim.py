@@ -78,6 +78,8 @@ def _build_adamw_8bit(groups: list[dict[str, Any]], learning_rate: float, betas:
             expected="torchao, which the Ray image has",
             remedy="install it, or take adamw",
         ) from error
+    # Its step is compiled, and this cache takes the step of another rank's longer shard for its own: the moments have no hash.
+    torch._functorch.config.enable_autograd_cache = False
     optimizer: Optimizer = AdamW8bit(groups, lr=learning_rate, betas=betas)
     return optimizer
 

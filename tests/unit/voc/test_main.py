@@ -104,7 +104,7 @@ def test_a_real_process_exits_with_2_and_no_traceback(night: Night, repository: 
 def test_a_good_preflight_lists_what_it_read(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
     assert preflight(night, "--set", "training.max_steps=5", "--set", "decision.confidence=0.9") == 0
     out = capsys.readouterr().out
-    assert out.count("ok  ") == 10
+    assert out.count("ok  ") == 11
     assert "arms.mix: 20 samples" in out
     assert "run r1 in file://" in out
     assert list(open_store(str(night.store_folder)).list_keys()) == ["runs/r1/config.json"]
