@@ -98,37 +98,41 @@ def adopt_orphans() -> None:
 def run_measured(
     command: Sequence[str], *, env: Mapping[str, str], stdout: Path, stderr: Path, interval_s: float = INTERVAL_S
 ) -> CommandRun:
-    """Run a command to its end and sample the memory of all descendants of this process meanwhile."""
+    """Run a command to its end and sample the memory of all descendants of this process that it brought with it.
+
+    Processes that were below this one before, and what they start, are neither counted nor ended.
+    """
     peak = MemoryPeak()
+    earlier = frozenset(list_descendants(os.getpid()))
     cpu_before_s = _read_children_cpu_s()
     with stdout.open("wb") as out, stderr.open("wb") as err:
         started = time.monotonic()
         process = subprocess.Popen(command, env=dict(env), stdout=out, stderr=err)
         while True:
             before = time.monotonic()
-            totals, num_processes = sample_tree(os.getpid())
+            totals, num_processes = sample_tree(os.getpid(), without=earlier)
             cost_s = time.monotonic() - before
             peak.add(totals, num_processes, cost_s)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(interval_s - cost_s, cost_s * (1 / _MAX_SAMPLER_SHARE - 1)))
                 break
         wall_s = time.monotonic() - started
-    orphans = _end_orphans(os.getpid())
+    orphans = _end_orphans(os.getpid(), earlier)
     return CommandRun(process.returncode, wall_s, _read_children_cpu_s() - cpu_before_s, peak, orphans)
 
 
-def sample_tree(root: int) -> tuple[dict[str, int], int]:
+def sample_tree(root: int, *, without: frozenset[int] = frozenset()) -> tuple[dict[str, int], int]:
     """Return the summed PSS parts of all descendants of a process in bytes, and how many there are; it is not counted."""
     totals = dict.fromkeys(_PARTS.values(), 0)
-    pids = list_descendants(root)
+    pids = list_descendants(root, without=without)
     for pid in pids:
         for name, value in _read_rollup(pid).items():
             totals[name] += value
     return totals, len(pids)
 
 
-def list_descendants(root: int) -> list[int]:
-    """Return the processes below one, in no order."""
+def list_descendants(root: int, *, without: frozenset[int] = frozenset()) -> list[int]:
+    """Return the processes below one, in no order, less those of `without` and what is below them."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -137,7 +141,7 @@ def list_descendants(root: int) -> list[int]:
     found: list[int] = []
     waiting = [root]
     while waiting:
-        below = children.get(waiting.pop(), [])
+        below = [pid for pid in children.get(waiting.pop(), []) if pid not in without]
         found += below
         waiting += below
     return found
@@ -169,24 +173,24 @@ def _read_children_cpu_s() -> float:
     return times.children_user + times.children_system
 
 
-def _end_orphans(root: int) -> list[int]:
+def _end_orphans(root: int, earlier: frozenset[int]) -> list[int]:
     """Give what a command left behind time to end by itself, then end it; the next run must not share the cores with it."""
     deadline = time.monotonic() + _ORPHANS_GRACE_S
-    while _reap_and_list(root):
+    while _reap_and_list(root, earlier):
         if time.monotonic() > deadline:
             break
         time.sleep(INTERVAL_S)
-    orphans = _reap_and_list(root)
+    orphans = _reap_and_list(root, earlier)
     for pid in orphans:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    while _reap_and_list(root):
+    while _reap_and_list(root, earlier):
         time.sleep(INTERVAL_S)
     return orphans
 
 
-def _reap_and_list(root: int) -> list[int]:
+def _reap_and_list(root: int, earlier: frozenset[int]) -> list[int]:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return list_descendants(root)
+    return list_descendants(root, without=earlier)

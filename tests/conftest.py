@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 for folder in (REPOSITORY / "dags", REPOSITORY / "plugins", REPOSITORY):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+if importlib.util.find_spec("ray"):
+    from corpus.ray_session import set_ray_variables
+
+    set_ray_variables()  # Ray reads its authentication mode once per process, and a test file may import it at its top
 
 
 @pytest.fixture(scope="session")

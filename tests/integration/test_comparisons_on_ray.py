@@ -13,7 +13,7 @@ from corpus.comparison.contamination import find_contamination
 from corpus.comparison.duplicates import find_duplicates
 from corpus.comparison.evaluation_ngrams import EvaluationSet
 from corpus.comparison.signatures import SignatureTask, write_signatures
-from corpus.ray_session import MapParts, list_worker_variables, map_here, map_on_ray, set_ray_variables
+from corpus.ray_session import MapParts, list_worker_variables, map_here, map_on_ray
 from tests.part_files import write_parts
 from voc.config_data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError
@@ -25,8 +25,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(TIMEOUT_S)]
 
 @pytest.fixture(scope="module")
 def ray_of_two() -> Iterator[None]:
-    set_ray_variables()
-
     import ray
 
     environment = {"env_vars": list_worker_variables()}

@@ -42,6 +42,20 @@ def test_a_grandchild_belongs_to_the_tree_and_the_root_does_not(tmp_path):
         shell.wait()
 
 
+def test_what_was_running_before_is_neither_counted_nor_ended(tmp_path):
+    earlier = subprocess.Popen(["sleep", "30"])
+    try:
+        run = run_measured(
+            ["sleep", "0.3"], env=os.environ, stdout=tmp_path / "out", stderr=tmp_path / "err", interval_s=0.05
+        )
+        assert run.peak.processes == 1
+        assert run.orphans == []
+        assert earlier.poll() is None
+    finally:
+        earlier.kill()
+        earlier.wait()
+
+
 def test_a_process_that_a_command_leaves_behind_does_not_count_as_its_time(tmp_path):
     started = time.monotonic()
     run = run_measured(["false"], env=os.environ, stdout=tmp_path / "out", stderr=tmp_path / "err")
