@@ -83,6 +83,9 @@ def _shard(experts: torch.nn.Module, mesh: DeviceMesh, options: dict[str, Any]) 
     if not isinstance(experts, FSDPModule):
         raise RuntimeError("fully_shard left the experts as they were")
     experts.set_gradient_divide_factor(float(mesh.size()))
+    if mesh["data"].size() > 1:
+        # Gloo has no sum with a factor. On one rank there is no reduction and FSDP would divide twice.
+        experts.set_force_sum_reduction_for_comms(True)
 
 
 def _choose_dimension(num_shards: int, parameter: torch.nn.Parameter) -> Shard:

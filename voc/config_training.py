@@ -193,11 +193,9 @@ class TrainingConfig(Section):
             problems.append(
                 f"experts.parallel_size {self.experts.parallel_size} does not divide training.num_workers {self.num_workers}"
             )
-        elif 1 < self.experts.parallel_size < self.num_workers:
-            # docs/log.md: with both dimensions of the mesh above 1 the gradients were not those of one process.
+        if self.experts.parallel_size > 1 and self.optimizer.name == "adamw_8bit":
             problems.append(
-                f"experts.parallel_size {self.experts.parallel_size} is neither 1 nor training.num_workers "
-                f"{self.num_workers}: experts divided beside data parallelism are not proven yet"
+                "optimizer.name adamw_8bit needs experts.parallel_size 1: its blocks do not know divided experts"
             )
         if self.validation.early_stop.patience and not self.validation.every_steps:
             problems.append("validation.early_stop.patience needs validation.every_steps above 0")

@@ -113,7 +113,7 @@ def _list_changes(setup: TrainingSetup) -> Iterator[tuple[str, Any, str, str]]:
         yield "training.max_seq_len", setup.max_seq_len // 2, "max_seq_len", "longer samples are refused"
     if setup.gradient_sync != "every_pass":
         yield "training.gradient_sync", "every_pass", "gradient_sync", "one gradient reduction per pass"
-    if setup.optimizer == "adamw":
+    if setup.optimizer == "adamw" and setup.experts_parallel_size == 1:
         yield "training.optimizer.name", "adamw_8bit", "optimizer", "moments of 8 bits"
     if setup.master_dtype != "bfloat16" and setup.param_dtype == "bfloat16":
         yield "training.master_dtype", "bfloat16", "master_dtype", "updates that are rounded to 8 bits of mantissa"

@@ -105,7 +105,11 @@ def work_on_steps(rank: int, base: str, folder: str, world_size: int, parallel_s
 
 @pytest.mark.parametrize(
     ("world_size", "parallel_size", "changes"),
-    [(2, 2, {"activation_checkpointing": "full"}), (2, 2, {"activation_checkpointing": "selective"})],
+    [
+        (2, 2, {"activation_checkpointing": "full"}),
+        (2, 2, {"activation_checkpointing": "selective"}),
+        (4, 2, {"activation_checkpointing": "selective"}),
+    ],
 )
 def test_ranks_that_share_experts_make_the_steps_of_one_that_has_them_all(
     sparse_base: Path, tmp_path: Path, world_size: int, parallel_size: int, changes: dict

@@ -63,6 +63,12 @@ def test_an_unknown_key_names_the_nearest_one_of_its_section(night: Night, secti
         (lambda t: t["arms"][0].update(name="base"), "'base' is reserved"),
         (lambda t: t["arms"][0]["sources"][0].update(name="customers"), "'customers' is not one of data.sources"),
         (lambda t: t["training"].update(num_workers=3), "4 is not a multiple of training.num_workers 3"),
+        (
+            lambda t: t["training"].update(
+                num_workers=2, experts={"parallel_size": 2}, optimizer={"name": "adamw_8bit", "learning_rate": 1e-3}
+            ),
+            "adamw_8bit needs experts.parallel_size 1",
+        ),
         (lambda t: t.update(arms=[]), "nothing to train"),
         (lambda t: t["training"]["optimizer"].update(learning_rate=float("nan")), "learning_rate"),
     ],
