@@ -167,15 +167,17 @@ def run_steps(case: Case, ranks: Any, before_steps: Any) -> None:
     for step in range(STEPS):
         batches = [make_batch(case, seed=step * case.passes + index).to(ranks.device) for index in range(case.passes)]
         num_targets = sum(len(batch.targets) for batch in batches) * ranks.world_size
+        num_tokens = sum(batch.num_tokens for batch in batches) * ranks.world_size
         loss_sum = compute_gradients(
             model,
             batches,
             num_targets=num_targets,
+            num_tokens=num_tokens,
             world_size=ranks.world_size,
             syncs_every_pass=case.sync == "every_pass",
         )
-        _, grad_norm = reduce_figures(model, loss_sum, num_targets)
-        update(model, optimizers, grad_norm, 1.0)
+        totals = reduce_figures(model, loss_sum, num_targets)
+        update(model, optimizers, totals.grad_norm, 1.0)
 
 
 def make_batch(case: Case, *, seed: int) -> Any:

@@ -45,11 +45,12 @@ def train(base: Path, rows: Path, clock: StepClock) -> None:
             passes = lay_out(samples, training)
             tokens = sum(len(sample.input_ids) for sample in samples)
             learned = sum(int((batch.targets >= 0).sum()) for batch in passes)
-            loss_sum = compute_gradients(model, passes, num_targets=learned, world_size=1, syncs_every_pass=False)
-            loss, grad_norm = reduce_figures(model, loss_sum, learned)
+            counts = {"num_targets": learned, "num_tokens": tokens, "world_size": 1}
+            loss_sum = compute_gradients(model, passes, **counts, syncs_every_pass=False)
+            totals = reduce_figures(model, loss_sum, learned)
             set_learning_rates(optimizers, learning_rate_ratio(step, training.max_steps, training.optimizer))
-            update(model, optimizers, grad_norm, training.optimizer.max_grad_norm)
-            clock.end_step(loss=loss, tokens=tokens, learned=learned, slots=tokens)
+            update(model, optimizers, totals.grad_norm, training.optimizer.max_grad_norm)
+            clock.end_step(loss=totals.loss, tokens=tokens, learned=learned, slots=tokens)
 
 
 def lay_out(samples: list[Sample], training: TrainingConfig) -> list[Batch]:

@@ -7,18 +7,15 @@ Source: https://docs.vllm.ai/en/latest/configuration/ (engine arguments, environ
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from voc.config import ServingConfig
+from voc.vllm_environment import GIB, build_engine_environment, uses_gpu
 
 # `vllm serve` asks the package metadata for "vllm", which the CPU build does not have; the module works in both builds.
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
-_GIB = 1 << 30
-# The server gets none of the pipeline's own secrets, and must not find the Ray cluster that it runs in.
-_PRIVATE_PREFIXES = ("NIGHTFORGE_", "AWS_", "RAY_")
 
 
 def build_command(serving: ServingConfig, folder: Path, name: str, port: int) -> list[str]:
@@ -46,7 +43,7 @@ def build_command(serving: ServingConfig, folder: Path, name: str, port: int) ->
             "--gpu-memory-utilization": serving.gpu_memory_utilization,
         }
     else:
-        options["--kv-cache-memory-bytes"] = int(serving.kv_cache_gib * _GIB)
+        options["--kv-cache-memory-bytes"] = int(serving.kv_cache_gib * GIB)
     switches = ["--enable-prefix-caching", "--disable-uvicorn-access-log", "--disable-fastapi-docs"]
     if serving.enforce_eager:
         switches.append("--enforce-eager")
@@ -55,31 +52,5 @@ def build_command(serving: ServingConfig, folder: Path, name: str, port: int) ->
 
 
 def build_environment(serving: ServingConfig, key: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's environment: the machine's, without our secrets, offline, with the key.
-
-    The CPU build gets one engine process instead of an engine and a worker (20 s and 0.6 GB less per server), with the
-    OpenMP threads of `omp_num_threads` and without pinning, which would put two servers of one machine on the same cores.
-    """
-    kept = {name: value for name, value in environ.items() if not name.startswith(_PRIVATE_PREFIXES)}
-    kept |= {
-        "VLLM_API_KEY": key,
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_PLUGINS": "",  # none, whatever else is installed
-        "VLLM_HOST_IP": "127.0.0.1",  # the processes of one server are on one machine
-        "VLLM_DISABLE_LOG_LOGO": "1",
-    }
-    if not uses_gpu(serving):
-        kept |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(serving.omp_num_threads or len(os.sched_getaffinity(0))),
-        }
-    return kept
-
-
-def uses_gpu(serving: ServingConfig) -> bool:
-    """Tell whether a server runs on GPUs."""
-    return serving.num_gpus > 0
+    """Return the server's environment: an engine's, with the key."""
+    return build_engine_environment(serving, environ) | {"VLLM_API_KEY": key}
