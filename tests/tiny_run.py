@@ -87,6 +87,7 @@ def create_tiny_run(root: Path, base: Path, *, training: dict[str, Any] | None =
             "max_seq_len": 384,
             "param_dtype": "float32",
             "checkpoint": {"every_steps": 2},
+            "export": {"vllm_smoke": False},  # half a minute of vLLM's start
             "log_every_steps": 2,
             "optimizer": {"name": "muon", "learning_rate": 2.5e-3, "muon_learning_rate": 0.02, "warmup_steps": 1},
             **(training or {}),

@@ -33,6 +33,7 @@ def run_training(arguments: argparse.Namespace) -> None:
     from training.checkpoint_folders import check_start
     from training.job import is_trained, open_job
     from training.startup import StartupClock
+    from training.vllm_smoke import has_draft
 
     clock = StartupClock()
     run = open_run(arguments.store_uri, arguments.run_id)
@@ -40,14 +41,15 @@ def run_training(arguments: argparse.Namespace) -> None:
     if is_trained(job):
         print(f"arm {arguments.arm!r} of {arguments.run_id} is trained already, from the same inputs", flush=True)
         return
-    check_start(job, arguments.resume_from)
+    if not has_draft(job):
+        check_start(job, arguments.resume_from)
     clock.mark("open_job")
     with run.timed(f"train-{arguments.arm}"):
         if arguments.without_ray:
-            from training.loop import train
+            from training.local import train_here
 
             clock.mark("import_loop")
-            train(job, clock=clock, resume_from=arguments.resume_from)
+            train_here(job, clock, arguments.resume_from)
         else:
             from training.driver import train_on_ray
 

@@ -14,15 +14,19 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from corpus.ray_session import ray_session
 from training.capacity import WorkerRequest, check_capacity, explain_shortage, read_cluster
 from training.job import TrainingJob, is_trained, open_job
 from training.startup import ENTER_WORKER, StartupClock
+from training.vllm_smoke import ask_vllm, complete_card, has_draft
+from voc.config import ServingConfig
 from voc.errors import TrainingError, VocError
 from voc.run import open_run
+from voc.vllm_environment import uses_gpu
 
 HEALTH_CHECK_INTERVAL_S = 0.5
 
@@ -45,17 +49,50 @@ def train_on_ray(job: TrainingJob, clock: StartupClock, resume_from: str | None 
     starts_ray = "RAY_ADDRESS" not in os.environ
     with ray_session(), tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
         clock.mark("start_ray")
-        waiting = check_capacity(request, read_cluster(started_here=starts_ray), training.start_timeout_s)
-        if waiting is not None:
-            print(f"{job.arm}: {waiting}", flush=True)
-        import ray.train.torch  # noqa: F401  # seconds, and so a mark of their own
+        if not has_draft(job):
+            waiting = check_capacity(request, read_cluster(started_here=starts_ray), training.start_timeout_s)
+            if waiting is not None:
+                print(f"{job.arm}: {waiting}", flush=True)
+            import ray.train.torch  # noqa: F401  # seconds, and so a mark of their own
 
-        clock.mark("import_ray_train")
-        for attempt in range(training.max_failures + 1):
-            if _fit(job, request, storage, clock, resume_from, is_last=attempt == training.max_failures):
-                break
+            clock.mark("import_ray_train")
+            for attempt in range(training.max_failures + 1):
+                if _fit(job, request, storage, clock, resume_from, is_last=attempt == training.max_failures):
+                    break
+        if training.export.vllm_smoke and has_draft(job):
+            complete_card(job, partial(_ask_vllm_on_ray, job))
     if not is_trained(job):
         raise TrainingError(f"the workers of arm {job.arm!r} ended without a finished export")
+
+
+def _ask_vllm_on_ray(
+    job: TrainingJob, uri: str, prompts: Sequence[Sequence[int]], serving: ServingConfig
+) -> dict[str, Any]:
+    """Run `ask_vllm` where Ray has the devices of one engine; the workers' are free by now.
+
+    Raises:
+        TrainingError: If there is no such place, or the engine does not answer in time.
+    """
+    import ray
+
+    gpus = serving.tensor_parallel_size if uses_gpu(serving) else 0
+    cpus = job.training.cpus_per_worker
+    task = ray.remote(ask_vllm).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+    timeout_s = job.training.start_timeout_s + serving.start_timeout_s
+    found: Any = task.remote(uri, prompts, serving)
+    try:
+        return dict(ray.get(found, timeout=timeout_s))
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(found, force=True)
+        raise TrainingError(
+            f"vLLM gave no answers about the export of arm {job.arm!r} within {timeout_s} s",
+            expected=f"a node with {cpus} CPUs and {gpus} GPUs, and an engine that starts",
+            remedy="the export is kept and the same stage asks again; see serving.tensor_parallel_size and "
+            "serving.start_timeout_s, or set training.export.vllm_smoke to false",
+        ) from error
+    except ray.exceptions.RayTaskError as error:
+        named = error.cause
+        raise (named if isinstance(named, VocError) else error) from None
 
 
 def train_worker(settings: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import yaml
 from transformers import PreTrainedModel
 
 from training.batches import Batch, Document, build_batch
@@ -26,7 +25,9 @@ from training.metrics import METRICS_NAME, StepFigures, summarise, write_metrics
 from training.model import compute_logits
 from training.process_group import Ranks
 from training.routing import EXPERT_LOAD_NAME, get_routing, write_expert_load
-from training.verification import CARD_FORMAT, CARD_NAME, Trained, verify_model
+from training.verification import Trained, find_prompt_room, list_questions, verify_model
+from training.verification_card import CARD_FORMAT, CARD_NAME, format_card
+from training.vllm_smoke import write_draft
 from training.weights import DTYPES, choose_reload_dtype, write_weights
 from voc.manifest import MANIFEST_NAME, commit_folder, digest_json
 from voc.weight_files import INDEX_NAME, list_weight_files, read_tensor_layout
@@ -85,9 +86,9 @@ def export_model(job: TrainingJob, ranks: Ranks, model: PreTrainedModel, metrics
             left.mkdir()
             write_metrics(left / METRICS_NAME, metrics)
             write_expert_load(left / EXPERT_LOAD_NAME, metrics, get_routing(model))
-            _commit(
-                job, Path(name), {"world_size": ranks.world_size, **card}, digest_json(dict(written.digests)), metrics
-            )
+            questions = list_questions(probe, logits, find_prompt_room(model))
+            card = {"world_size": ranks.world_size, **card}
+            _commit(job, Path(name), card, digest_json(dict(written.digests)), metrics, questions=questions)
     dist.barrier(waiting)
     dist.destroy_process_group(waiting)
 
@@ -145,9 +146,15 @@ def build_probe(job: TrainingJob) -> Batch:
 
 
 def _commit(
-    job: TrainingJob, folder: Path, card: Mapping[str, Any], weights_digest: str, metrics: Sequence[StepFigures]
+    job: TrainingJob,
+    folder: Path,
+    card: Mapping[str, Any],
+    weights_digest: str,
+    metrics: Sequence[StepFigures],
+    *,
+    questions: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Put the export and then what training leaves into the store.
+    """Put the export and then what training leaves into the store, a draft of it where vLLM is to be asked.
 
     `weights_digest` goes over names and numbers of all tensors, so that it does not depend on how they are cut into files.
     """
@@ -157,9 +164,14 @@ def _commit(
     manifest = commit_folder(store, layout.export(job.arm), folder / "export", inputs=job.inputs, facts=facts)
     left = folder / "training"
     digests = {"model_digest": manifest.digest, "weights_digest": weights_digest}
-    document = {"format": CARD_FORMAT, **names, **digests, **card}
-    (left / CARD_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
-    commit_folder(store, layout.training(job.arm), left, inputs=job.inputs, facts=facts)
+    asks_vllm = job.training.export.vllm_smoke
+    vllm = {} if asks_vllm else {"vllm": "not asked (training.export.vllm_smoke is false)"}
+    document = {"format": CARD_FORMAT, **names, **digests, **card, **vllm}
+    (left / CARD_NAME).write_text(format_card(document), encoding="utf-8")
+    if asks_vllm:
+        write_draft(store, layout.training(job.arm), left, questions)
+    else:
+        commit_folder(store, layout.training(job.arm), left, inputs=job.inputs, facts=facts)
     print(
         f"{job.arm}: exported {card['round_trip']['tensors']} tensors, verified "
         f"(cosine {card['distributions']['min_cosine']:.6f}), digest {manifest.digest[:12]}",

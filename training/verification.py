@@ -23,12 +23,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from corpus.base_model import load_tokenizer
 from training.batches import Batch
 from training.model import read_weights
+from training.verification_card import refuse
 from training.weights import digest_tensor
-from voc.errors import IntegrityError, ModelError
+from voc.errors import ModelError
 from voc.weight_files import TensorLayout, read_tensor_layout
 
-CARD_NAME = "verification.yaml"
-CARD_FORMAT = "nightforge/verification/1"
 MIN_COSINE = 0.999
 NEW_TOKENS = 32
 ATTENTION = "sdpa"
@@ -73,13 +72,12 @@ def verify_model(folder: Path, base: Path, trained: Trained, copied: Sequence[st
     try:
         reloaded = read_weights(folder, dtype, attention=ATTENTION).eval()
     except ModelError as error:
-        raise _refuse("reload", error.problem, "a folder that transformers loads") from error
+        raise refuse("reload", error.problem, "a folder that transformers loads") from error
     check_layout(layout, expected, set(reloaded.all_tied_weights_keys))
     num_equal = check_tensors(reloaded.state_dict(), trained.digests, dtype)
     check_files(folder, base, copied, trained.tokenizer)
     distributions = compare_distributions(reloaded, trained)
-    positions = getattr(reloaded.config.get_text_config(), "max_position_embeddings", None)
-    prompts = list_prompts(trained.probe, (positions - NEW_TOKENS) if positions else None)
+    prompts = list_prompts(trained.probe, find_prompt_room(reloaded))
     check_greedy(reloaded, prompts)
     num_parameters = sum(torch.Size(shape).numel() for _, shape in layout.values())
     return {
@@ -115,7 +113,7 @@ def check_layout(seen: TensorLayout, expected: TensorLayout, tied: set[str]) -> 
         if seen[name] != expected[name]
     ]
     if problems:
-        raise _refuse(
+        raise refuse(
             "layout",
             f"{len(problems)} tensors differ from the base's: {'; '.join(problems[:_MAX_LISTED])}",
             "the same names, shapes and dtypes",
@@ -135,7 +133,7 @@ def check_tensors(reloaded: Mapping[str, torch.Tensor], digests: Mapping[str, st
         if name not in reloaded or name not in digests or digest_tensor(reloaded[name].to(dtype)) != digests[name]
     ]
     if wrong:
-        raise _refuse(
+        raise refuse(
             "round trip",
             f"{len(wrong)} of {len(names)} tensors differ after a reload: {', '.join(wrong[:_MAX_LISTED])}",
             "every tensor bit for bit",
@@ -156,7 +154,7 @@ def check_files(folder: Path, base: Path, copied: Sequence[str], used: PreTraine
     if used.backend_tokenizer.to_str() != exported.backend_tokenizer.to_str():
         wrong.append("the tokenizer")
     if wrong:
-        raise _refuse("tokenizer", f"other than what training used: {', '.join(wrong)}", "every byte equal")
+        raise refuse("tokenizer", f"other than what training used: {', '.join(wrong)}", "every byte equal")
 
 
 def compare_distributions(reloaded: PreTrainedModel, trained: Trained) -> dict[str, Any]:
@@ -185,7 +183,7 @@ def compare_distributions(reloaded: PreTrainedModel, trained: Trained) -> dict[s
     figures = {"min_cosine": float(cosine.min()), "mean_cosine": float(cosine.mean())}
     judged = "min_cosine" if trained.is_exact else "mean_cosine"
     if not figures[judged] >= MIN_COSINE:
-        raise _refuse(
+        raise refuse(
             "distributions",
             f"the exported model answers differently from the trained one: {judged} {figures[judged]:.5f}",
             f"at least {MIN_COSINE} over {cosine.numel()} places",
@@ -199,16 +197,41 @@ def compare_distributions(reloaded: PreTrainedModel, trained: Trained) -> dict[s
     }
 
 
+def find_prompt_room(model: PreTrainedModel) -> int | None:
+    """Return how long a prompt may be, so that a model has positions for its answer; None if it has no bound."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions - NEW_TOKENS if positions else None
+
+
 def list_prompts(probe: Batch, max_tokens: int | None) -> list[list[int]]:
     """Return each document of a probe up to its first learned token, at most the last `max_tokens` of them."""
-    prompts = []
-    edges = probe.boundaries.tolist()
-    for start, end in pairwise(edges):
-        first = next((place for place in probe.places.tolist() if start <= place < end), None)
+    prompts = [probe.input_ids[0, start : place + 1].tolist() for start, place, _ in _list_first_places(probe)]
+    return prompts if max_tokens is None else [ids[-max_tokens:] for ids in prompts]
+
+
+def list_questions(probe: Batch, logits: torch.Tensor, max_tokens: int | None) -> list[dict[str, Any]]:
+    """Return the prompts of `list_prompts` that need not be cut, each with the trained model's most likely next token.
+
+    Args:
+        probe: Some documents in one row.
+        logits: [N, V] float32, the trained model's logits at the probe's places.
+        max_tokens: Longest prompt, if there is a bound.
+    """
+    return [
+        {"prompt": probe.input_ids[0, start : place + 1].tolist(), "expected": int(logits[index].argmax())}
+        for start, place, index in _list_first_places(probe)
+        if max_tokens is None or place + 1 - start <= max_tokens
+    ]
+
+
+def _list_first_places(probe: Batch) -> list[tuple[int, int, int]]:
+    """Return of each document with a learned token: its start, its first place, and that place's index in `places`."""
+    found = []
+    for start, end in pairwise(probe.boundaries.tolist()):
+        first = next(((place, n) for n, place in enumerate(probe.places.tolist()) if start <= place < end), None)
         if first is not None:
-            ids = probe.input_ids[0, start : first + 1].tolist()
-            prompts.append(ids if max_tokens is None else ids[-max_tokens:])
-    return prompts
+            found.append((start, *first))
+    return found
 
 
 def check_greedy(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
@@ -220,7 +243,7 @@ def check_greedy(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> No
     first, second = (_continue(model, prompts) for _ in range(2))
     if first != second:
         differ = sum(one != other for one, other in zip(first, second, strict=True))
-        raise _refuse("greedy", f"two greedy runs differ for {differ} of {len(prompts)} prompts", "the same tokens")
+        raise refuse("greedy", f"two greedy runs differ for {differ} of {len(prompts)} prompts", "the same tokens")
 
 
 def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -235,11 +258,3 @@ def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[
             found = generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
         answers.append(found[0, len(prompt) :].tolist())
     return answers
-
-
-def _refuse(check: str, problem: str, expected: str) -> IntegrityError:
-    return IntegrityError(
-        f"the export failed its check {check!r}: {problem}",
-        expected=expected,
-        remedy="nothing was committed; the checkpoint is kept, and the same stage repeats the export alone",
-    )

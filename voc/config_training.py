@@ -107,6 +107,11 @@ class ExportConfig(Section):
     max_shard_gib: float = Field(
         4.0, gt=0, description="largest safetensors file, and about what writing needs in memory"
     )
+    vllm_smoke: bool = Field(
+        True,
+        description="let vLLM load the export and answer some training prompts before the arm counts as trained; on the "
+        "devices of one copy of the serving section's engine",
+    )
 
 
 class TrackingConfig(Section):
