@@ -1,15 +1,15 @@
 """An asynchronous client of one OpenAI-compatible endpoint: bounded concurrency, retries, named errors.
 
-Works with any server that speaks the protocol. The key is sent as a header and is part of no message.
+Works with any server that speaks the protocol. The key is sent as a header and is part of no message. A server that is
+restarted after a crash is waited for (`evaluation.retry`).
 
-Source: https://platform.openai.com/docs/api-reference/chat; retry with full jitter after
-https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter.
+Source: https://platform.openai.com/docs/api-reference/chat.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,18 +18,15 @@ from typing import Any, Self
 
 import aiohttp
 
-from evaluation.endpoint import KEY_VARIABLE, Endpoint
+from evaluation.endpoint import Endpoint
+from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, name_status
 from voc.errors import EndpointError
 from voc.prompts import Message
 
-MAX_ATTEMPTS = 6
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 600.0
 # How vLLM refuses a prompt that leaves no room for an answer: longer than the context, or exactly as long.
 _TOO_LONG = ("maximum context length", "max_tokens must be at least 1, got 0")
-_RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _MAX_SHOWN = 300
 
 
@@ -41,12 +38,6 @@ class PromptTooLongError(RequestRefusedError):
     """One prompt does not fit the model's context; the others may."""
 
 
-class _TransientError(Exception):
-    def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(problem)
-        self.retry_after_s = retry_after_s
-
-
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer.
@@ -56,12 +47,14 @@ class Completion:
         finish_reason: `stop`, `length` or what else the server says.
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens of the answer.
+        cached_tokens: Tokens of the prompt that the engine had computed before; None if it does not tell.
     """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
 
 class EndpointClient:
@@ -71,8 +64,7 @@ class EndpointClient:
         endpoint: Where, and under which name.
         key: The shared key.
         concurrency: Requests in flight at most.
-        max_attempts: Tries of one request, the first included.
-        first_delay_s: Mean wait before the second try doubles with each further one.
+        policy: When a request is sent again; None: as the endpoint's record says, else the defaults.
         request_timeout_s: Longest wait for one answer.
     """
 
@@ -82,19 +74,29 @@ class EndpointClient:
         key: str,
         *,
         concurrency: int,
-        max_attempts: int = MAX_ATTEMPTS,
-        first_delay_s: float = FIRST_DELAY_S,
+        policy: RetryPolicy | None = None,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self.endpoint = endpoint
-        self.retries = 0
+        self._retrier = Retrier(
+            policy or RetryPolicy(patience_s=endpoint.patience_s),
+            remedy="look at the serve job's log; fewer requests in flight (concurrency) may help",
+        )
         self._key = key
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
-        self._max_attempts = max_attempts
-        self._first_delay_s = first_delay_s
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, connect=CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def retries(self) -> int:
+        """Further tries of all requests so far."""
+        return self._retrier.counts.total()
+
+    @property
+    def retried(self) -> Counter[str]:
+        """Further tries by the name of what made them needed."""
+        return self._retrier.counts
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -137,6 +139,7 @@ class EndpointClient:
                 finish_reason=str(choice["finish_reason"]),
                 prompt_tokens=int(usage["prompt_tokens"]),
                 completion_tokens=int(usage["completion_tokens"]),
+                cached_tokens=_read_cached_tokens(usage),
             )
         except (KeyError, IndexError, TypeError) as error:
             raise EndpointError(
@@ -147,29 +150,16 @@ class EndpointClient:
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request for this endpoint's model and return the answer; transient failures are tried again.
 
-        Transient are 408, 409, 425, 429, 500, 502, 503, 504, timeouts and broken connections. `Retry-After` is obeyed.
+        Transient are 408, 409, 425, 429, 500, 502, 503, 504, timeouts, half a body and broken connections. `Retry-After` is
+        obeyed.
 
         Raises:
             PromptTooLongError: If the prompt does not fit the context.
             EndpointError: If the server refuses the request, another model answers, or every try failed.
         """
+        whole = {**body, "model": self.endpoint.model}
         async with self._slots:
-            for attempt in range(1, self._max_attempts + 1):
-                try:
-                    return await self._post_once(path, {**body, "model": self.endpoint.model})
-                except _TransientError as error:
-                    if attempt == self._max_attempts:
-                        raise EndpointError(
-                            f"{self.endpoint.url}{path} failed {attempt} times, the last time with: {error}",
-                            remedy="look at the serve job's log; fewer requests in flight (concurrency) may help",
-                        ) from error
-                    self.retries += 1
-                    await asyncio.sleep(self._delay_s(attempt, error.retry_after_s))
-        raise EndpointError("max_attempts is less than 1")
-
-    def _delay_s(self, attempt: int, retry_after_s: float) -> float:
-        ceiling = min(2 * self._first_delay_s * 2 ** (attempt - 1), MAX_DELAY_S)
-        return max(random.uniform(0, ceiling), min(retry_after_s, MAX_DELAY_S))
+            return await self._retrier.send(lambda: self._post_once(path, whole), f"{self.endpoint.url}{path}")
 
     async def _post_once(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if self._session is None:
@@ -179,31 +169,36 @@ class EndpointClient:
                 if response.status != HTTPStatus.OK:
                     self._raise_for(response.status, await response.text(), response.headers.get("Retry-After", ""))
                 answer = await response.json(content_type=None)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachableError(f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
-            raise _TransientError(f"no answer within {self._timeout.total} s") from error
+            raise TransientError(f"no answer within {self._timeout.total} s", name="timeout") from error
+        except aiohttp.ClientPayloadError as error:
+            raise TransientError(f"half a body: {error}", name="half_body") from error
         except aiohttp.ClientError as error:
-            raise _TransientError(f"{type(error).__name__}: {error}") from error
+            raise TransientError(f"{type(error).__name__}: {error}", name="disconnected") from error
         except ValueError as error:
-            raise _TransientError(f"an answer that is not JSON: {error}") from error
+            raise TransientError(f"an answer that is not JSON: {error}", name="half_body") from error
         seen = answer.get("model") if isinstance(answer, dict) else None
-        if seen != self.endpoint.model:
+        if seen != self.endpoint.answers_as:
             raise EndpointError(
                 f"{self.endpoint.url} answered as {seen!r}",
-                expected=self.endpoint.model,
+                expected=self.endpoint.answers_as,
                 remedy="another server took the address: run serve again",
             )
         return dict(answer)
 
     def _raise_for(self, status: int, text: str, retry_after: str) -> None:
         shown = " ".join(text.split())[:_MAX_SHOWN]
-        if status in _RETRIED:
-            raise _TransientError(f"{status}: {shown}", float(retry_after) if retry_after.isdigit() else 0.0)
+        if status in RETRIED_STATUS:
+            wait_s = float(retry_after) if retry_after.isdigit() else 0.0
+            raise TransientError(f"{status}: {shown}", name=name_status(status), retry_after_s=wait_s)
         if status == HTTPStatus.BAD_REQUEST and any(said in text for said in _TOO_LONG):
             raise PromptTooLongError(shown, remedy="raise serving.max_model_len")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise EndpointError(
                 f"{self.endpoint.url} refuses the key ({status})",
-                remedy=f"set the same {KEY_VARIABLE} for the server and its clients",
+                remedy=f"set the same {self.endpoint.key_variable} for the server and its clients",
             )
         refused = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
         raise (RequestRefusedError if refused else EndpointError)(
@@ -221,6 +216,11 @@ async def gather_all(requests: Iterable[Coroutine[Any, Any, None]]) -> None:
                 group.create_task(request)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
+
+
+def _read_cached_tokens(usage: Mapping[str, Any]) -> int | None:
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return None if cached is None else int(cached)
 
 
 def _to_valid_text(text: str) -> str:

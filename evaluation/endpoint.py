@@ -7,31 +7,49 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from voc.errors import ConfigError, EndpointError, ObjectNotFoundError
 from voc.run import Run
 
 KEY_VARIABLE = "NIGHTFORGE_ENDPOINT_KEY"
 CHECK_TIMEOUT_S = 5.0
+CHECK_EVERY_S = 1.0
+PIN_DIGITS = 16
 # The addresses are inside the cluster: a proxy from the environment would only be in the way.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class NotAnsweringError(EndpointError):
+    """Nobody answers at the address, or not in the protocol."""
+
+
+Kind = Literal["vllm", "openai", "bedrock"]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A healthy server.
+    """Somebody who answers for a model; holds all that a client needs but the key.
 
     Attributes:
-        url: Base of the OpenAI-compatible API, ending in `/v1`.
-        model: The name that requests must give.
-        model_digest: Manifest digest of the folder it serves.
+        url: Base of the API: of the OpenAI protocol it ends in `/v1`, of Bedrock it may be empty for the region's own.
+        model: The name that requests must give. Of a model that is served here it ends in the digest of its folder, so
+            that no answer of other weights is ever taken for this model's.
+        model_digest: Manifest digest of the folder it serves; of a closed model, the hash of how it is addressed.
         engine: Name and version of the engine.
         started_at: ISO time, UTC, at which it was first healthy.
+        kind: Which client talks to it.
+        named: What its answers call the model, where that is not `model`.
+        key_variable: Environment variable that holds its key.
+        region: Of Bedrock.
+        batch: Of Bedrock: how to ask in batches, or None (`evaluation.bedrock_batch`).
+        patience_s: How long clients wait for it while it cannot be reached.
+        restarts: How often its engine was started again after a crash.
     """
 
     url: str
@@ -39,15 +57,38 @@ class Endpoint:
     model_digest: str
     engine: str
     started_at: str
+    kind: Kind = "vllm"
+    named: str | None = None
+    key_variable: str = KEY_VARIABLE
+    region: str = ""
+    batch: dict[str, Any] | None = None
+    patience_s: float = 900.0
+    restarts: int = 0
+
+    @property
+    def answers_as(self) -> str:
+        """The model name that an answer must carry."""
+        return self.named or self.model
 
 
-def read_key() -> str:
-    """Return the key that server and clients share.
+def pin_name(model: str, digest: str) -> str:
+    """Return the name under which a folder is served: the model's, with the beginning of the digest."""
+    return f"{model}@{digest[:PIN_DIGITS]}"
+
+
+def read_key(variable: str = KEY_VARIABLE) -> str:
+    """Return the key that a server and its clients share.
 
     Raises:
         ConfigError: If it is not set.
     """
-    key = os.environ.get(KEY_VARIABLE, "")
+    key = os.environ.get(variable, "")
+    if not key and variable != KEY_VARIABLE:
+        raise ConfigError(
+            f"the environment variable {variable} is not set",
+            expected="the key of the endpoint that names this variable in external_models",
+            remedy="set it where the Ray head and workers are started, and for Airflow's preflight",
+        )
     if not key:
         raise ConfigError(
             f"the environment variable {KEY_VARIABLE} is not set",
@@ -143,7 +184,23 @@ def check_endpoint(url: str, model: str, key: str) -> dict[str, Any]:
             else "look at the serve job's log",
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EndpointError(f"{url} does not answer: {error}", remedy="look at the serve job's log") from error
+        raise NotAnsweringError(f"{url} does not answer: {error}", remedy="look at the serve job's log") from error
     if model not in cards:
         raise EndpointError(f"{url} serves {', '.join(cards) or 'nothing'}", expected=model)
     return dict(cards[model])
+
+
+def read_card(endpoint: Endpoint, key: str) -> dict[str, Any]:
+    """Return the card of a served model; a server that is restarted just now is waited for, `patience_s` at most.
+
+    Raises:
+        EndpointError: As `check_endpoint`.
+    """
+    deadline = time.monotonic() + endpoint.patience_s
+    while True:
+        try:
+            return check_endpoint(endpoint.url, endpoint.model, key)
+        except NotAnsweringError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(CHECK_EVERY_S)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from evaluation.endpoint import check_endpoint, find_served_model, read_key
+from evaluation.endpoint import find_served_model, read_card, read_key
 from evaluation.mmlu_answers import read_leniently, read_strictly
 from evaluation.mmlu_task import TASK_FOLDER
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
@@ -124,9 +124,7 @@ def run_lm_eval(
     suite, key = run.config.evaluation.mmlu, read_key()
     entry = find_model(run, model)
     endpoint = find_served_model(run, model, entry.digest or digest_model(entry.uri))
-    max_model_len = int(
-        check_endpoint(endpoint.url, model, key).get("max_model_len") or run.config.serving.max_model_len
-    )
+    max_model_len = int(read_card(endpoint, key).get("max_model_len") or run.config.serving.max_model_len)
     common: dict[str, Any] = {"max_model_len": max_model_len, "concurrency": suite.concurrency, "part": part}
     lm: Any = (
         GenerativeModel(endpoint, key, **common)

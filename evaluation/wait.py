@@ -118,7 +118,7 @@ def wait_for_endpoint(
         endpoint = read_endpoint(run, model)
         if endpoint is not None:
             try:
-                check_endpoint(endpoint.url, model, key)
+                check_endpoint(endpoint.url, endpoint.model, key)
             except EndpointError as error:
                 problem = str(error)
             else:
@@ -136,7 +136,7 @@ def wait_for_endpoint(
         if running_since is None and now - pending_since > serving.queue_timeout_s:
             raise ServingError(
                 f"Ray had no room for the server of {model} within {serving.queue_timeout_s} s: {state.message}",
-                expected=f"{serving.num_cpus:g} free CPUs and {serving.num_gpus:g} free GPUs on one node",
+                expected=f"{serving.num_cpus:g} free CPUs and {serving.job_gpus:g} free GPUs on one node",
                 remedy="add nodes, lower what a server reserves, or raise serving.queue_timeout_s",
             )
         progress.advance(1, job=state.status, last=problem)

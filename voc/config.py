@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
+from voc.config_serving import ServingConfig
 from voc.config_training import TrainingConfig
 
 
@@ -42,32 +43,6 @@ class ExtraModelConfig(Section):
     name: Name = Field(description="part of object keys")
     title: str = Field(description="how tables call it")
     uri: str = Field(description="path or URI of a folder in the Hugging Face layout")
-
-
-class ServingConfig(Section):
-    """One vLLM server per model under evaluation."""
-
-    num_cpus: float = Field(
-        1, ge=0, description="CPUs that a server reserves in Ray: bounds how many models are up at once"
-    )
-    num_gpus: float = Field(0, ge=0, description="GPUs that a server reserves in Ray")
-    tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy of the weights")
-    data_parallel_size: PositiveInt = Field(1, description="copies of the weights behind the endpoint")
-    host: str = Field("127.0.0.1", description="address the server binds; a cluster sets the pod's address with ${...}")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="dtype of the weights in the engine"
-    )
-    max_model_len: PositiveInt = Field(description="tokens of prompt and answer")
-    max_num_seqs: PositiveInt = Field(128, description="sequences in one batch")
-    max_num_batched_tokens: PositiveInt = Field(8192, description="tokens in one engine step")
-    kv_cache_gib: float = Field(
-        1.0, gt=0, description="key-value cache of the CPU build; GPUs use gpu_memory_utilization"
-    )
-    gpu_memory_utilization: Ratio = Field(0.9, description="share of a GPU's memory that the engine takes")
-    enforce_eager: bool = Field(False, description="no graph capture: faster start for small models")
-    omp_num_threads: PositiveInt | None = Field(None, description="OpenMP threads of the CPU build; unset: all")
-    start_timeout_s: PositiveInt = Field(900, description="wait from the server's start until it is healthy")
-    queue_timeout_s: PositiveInt = Field(14400, description="wait until Ray has room for the server")
 
 
 class VocSuiteConfig(Section):

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ReaderName = Literal["auto", "jsonl", "parquet", "csv", "converse", "openai", "datasets", "acos"]
 RedactionKind = Literal["email", "phone", "order_number"]
 

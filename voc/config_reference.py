@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from voc.config import NightforgeConfig
+from voc.config_data import NAME_PATTERN
 
 _HEAD = """\
 # Configuration
@@ -54,19 +55,20 @@ def _walk(section: dict[str, Any], definitions: dict[str, Any], path: str) -> It
 
 
 def _reference(field: dict[str, Any]) -> str | None:
-    found = field.get("$ref")
-    return None if found is None else str(found).rpartition("/")[2]
+    """Return the section that a field is, or may be instead of null."""
+    found = [option["$ref"] for option in [field, *field.get("anyOf", ())] if "$ref" in option]
+    return str(found[0]).rpartition("/")[2] if found else None
 
 
 def _row(name: str, field: dict[str, Any], required: bool) -> str:
-    default = "required" if required else "see the section" if _reference(field) else _show(field.get("default"))
+    default = "required" if required else "see the section" if "$ref" in field else _show(field.get("default"))
     meaning = field.get("description", "the section below" if _reference(field) else "")
     cells = [f"`{name}`", _type(field), default, meaning]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _type(field: dict[str, Any]) -> str:
-    if _reference(field):
+    if "$ref" in field:
         return "section"
     if "anyOf" in field:
         return " or ".join(_type(option) for option in field["anyOf"])
@@ -75,7 +77,7 @@ def _type(field: dict[str, Any]) -> str:
     if field.get("type") in _CONTAINERS:
         return _container(*_CONTAINERS[field["type"]], field)
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
-    if "pattern" in field:
+    if field.get("pattern") == NAME_PATTERN:
         return "name"
     return " ".join([_TYPES[field["type"]], ", ".join(bounds)]).strip()
 

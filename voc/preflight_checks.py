@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from voc.champion import read_champion
 from voc.config import NightforgeConfig
+from voc.config_serving import CLUSTER_HOST, ServingConfig
 from voc.errors import ConfigError, DataError, ModelError, VocError
 from voc.manifest import read_manifest
 from voc.model_folder import check_model_folder
@@ -171,9 +172,24 @@ def check_serving(config: NightforgeConfig) -> tuple[None, str]:
         problems.append(
             f"serving.num_gpus {serving.num_gpus:g} is less than tensor_parallel_size x data_parallel_size = {engine_gpus}"
         )
+    if serving.num_nodes > 1:
+        problems += _list_node_problems(serving)
     if problems:
         raise ConfigError("; ".join(problems), remedy="correct the settings")
     return None, f"answers of {suites.voc.max_tokens} and {suites.mmlu.max_tokens} tokens fit {serving.max_model_len}"
+
+
+def _list_node_problems(serving: ServingConfig) -> list[str]:
+    problems = []
+    if not serving.num_gpus:
+        problems.append(f"serving.num_nodes {serving.num_nodes} needs GPUs: copies across nodes are placed by them")
+    if serving.data_parallel_size % serving.num_nodes:
+        problems.append(
+            f"serving.data_parallel_size {serving.data_parallel_size} is not a multiple of num_nodes {serving.num_nodes}"
+        )
+    if serving.host != CLUSTER_HOST:
+        problems.append(f"serving.host {serving.host} cannot be reached from other nodes: use {CLUSTER_HOST!r}")
+    return problems
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

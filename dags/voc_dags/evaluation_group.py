@@ -33,7 +33,7 @@ def make_evaluation_group(config: NightforgeConfig) -> Any:
             "serve",
             ["serve", "--model", model],
             num_cpus=serving.num_cpus,
-            num_gpus=serving.num_gpus,
+            num_gpus=serving.job_gpus,
             wait_for="submission",
             rerun_succeeded=True,  # a server that ended is not a result
             submission_id=SERVE_SUBMISSION_ID,

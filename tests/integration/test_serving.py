@@ -104,10 +104,10 @@ def read_lines(run, suite, name):
 
 def test_the_endpoint_asks_for_the_key_and_says_what_it_serves(served):
     _, _, endpoint = served
-    assert check_endpoint(endpoint.url, "a", KEY)["max_model_len"] == 512
+    assert check_endpoint(endpoint.url, endpoint.model, KEY)["max_model_len"] == 512
     assert endpoint.engine.startswith("vllm ")
     with pytest.raises(EndpointError, match="401"):
-        check_endpoint(endpoint.url, "a", "another key")
+        check_endpoint(endpoint.url, endpoint.model, "another key")
 
 
 def test_structured_answers_hold_only_labels_of_the_taxonomy(served):
@@ -162,7 +162,7 @@ def test_sigterm_ends_the_whole_server_and_removes_the_endpoint(served):
     assert read_endpoint(run, "a") is None
     assert [pid for pid in children if is_alive(pid)] == []
     with pytest.raises(EndpointError, match="does not answer"):
-        check_endpoint(endpoint.url, "a", KEY)
+        check_endpoint(endpoint.url, endpoint.model, KEY)
 
 
 def is_alive(pid):

@@ -16,7 +16,8 @@ class StandIn:
 
     Attributes:
         answer: From the last user turn to the text of the answer.
-        failures: Responses (status, headers) given first, one per request, before real answers.
+        failures: Responses (status, headers) given first, one per request, before real answers. In place of a status:
+            None closes the connection, `half_body` ends in the middle, `not_json` is a whole answer of half the JSON.
         score: From a prompt's token ids and a token id to its log-probability.
         knows_choice_scoring: Whether `logprob_token_ids` is a field of the server.
         too_long: From a chat request to whether it does not fit.
@@ -40,18 +41,20 @@ class StandIn:
     in_flight: int = 0
     most_in_flight: int = 0
     url: str = ""
+    port: int = 0
 
     @contextmanager
-    def serving(self):
+    def serving(self, port=0):
         loop = asyncio.new_event_loop()
         runner = web.AppRunner(self._app())
         started = threading.Event()
 
         async def start():
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, "127.0.0.1", port)
             await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            self.port = runner.addresses[0][1]
+            self.url = f"http://127.0.0.1:{self.port}/v1"
 
         def run():
             asyncio.set_event_loop(loop)
@@ -87,6 +90,10 @@ class StandIn:
             return await handler(request)
         if self.failures:
             status, headers = self.failures.pop(0)
+            if status == "half_body":
+                return await self._half_body(request)
+            if status == "not_json":
+                return web.Response(text='{"model": "base", "choices": [{"mess', content_type="application/json")
             if status is None:
                 request.transport.close()
             return web.json_response({"error": "scripted"}, status=status or 500, headers=headers)
@@ -99,6 +106,14 @@ class StandIn:
             return await handler(request)
         finally:
             self.in_flight -= 1
+
+    async def _half_body(self, request):
+        """Promise more than is sent."""
+        response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"model": "base", "choi')
+        request.transport.close()
+        return response
 
     async def _models(self, _):
         return web.json_response({"data": [{"id": self.model, "max_model_len": self.max_model_len}]})

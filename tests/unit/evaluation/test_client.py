@@ -4,6 +4,7 @@ import pytest
 
 from evaluation.client import EndpointClient, PromptTooLongError, gather_all
 from evaluation.endpoint import Endpoint
+from evaluation.retry import Retrier, RetryPolicy, TransientError, UnreachableError
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from voc.errors import EndpointError
 
@@ -14,13 +15,13 @@ def server():
         yield stand_in
 
 
-def ask(server, texts=("hello",), *, key=KEY, concurrency=8, model="base", **options):
+def ask(server, texts=("hello",), *, key=KEY, concurrency=8, model="base", retry=None, **options):
     endpoint = Endpoint(server.url, model, "d", "e", "t")
 
     async def run():
         answers = {}
-        options.setdefault("first_delay_s", 0.001)
-        async with EndpointClient(endpoint, key, concurrency=concurrency, **options) as client:
+        policy = RetryPolicy(**{"first_delay_s": 0.001, "patience_s": 0.05, **(retry or {})})
+        async with EndpointClient(endpoint, key, concurrency=concurrency, policy=policy, **options) as client:
 
             async def one(text):
                 answers[text] = await client.chat([{"role": "user", "content": text}], max_tokens=5)
@@ -57,20 +58,79 @@ def test_retry_after_is_obeyed(server):
 def test_a_server_that_stays_broken_is_a_named_error(server):
     server.failures = [(503, {})] * 10
     with pytest.raises(EndpointError, match=r"failed 3 times.*503"):
-        ask(server, max_attempts=3)
+        ask(server, retry={"max_attempts": 3})
 
 
 def test_an_answer_that_never_comes_is_a_named_error(server):
     server.delay_s = 0.5
     with pytest.raises(EndpointError, match="no answer within"):
-        ask(server, max_attempts=2, request_timeout_s=0.05)
+        ask(server, retry={"max_attempts": 2}, request_timeout_s=0.05)
 
 
 def test_nobody_at_the_address_is_a_named_error():
     with StandIn().serving() as gone:
         pass
-    with pytest.raises(EndpointError, match=r"failed 2 times.*ClientConnectorError"):
-        ask(gone, max_attempts=2)
+    with pytest.raises(EndpointError, match=r"failed \d+ times.*ClientConnectorError"):
+        ask(gone)
+
+
+def test_a_server_that_is_restarted_is_waited_for_longer_than_bad_answers_are():
+    with StandIn().serving() as server:
+        port = server.port
+    back = StandIn()
+
+    async def come_back():
+        await asyncio.sleep(0.4)
+        serving = back.serving(port)
+        await asyncio.to_thread(serving.__enter__)
+        return serving
+
+    async def run():
+        policy = RetryPolicy(max_attempts=1, first_delay_s=0.01, patience_s=20)
+        endpoint = Endpoint(server.url, "base", "d", "e", "t")
+        async with EndpointClient(endpoint, KEY, concurrency=1, policy=policy) as client:
+            returned = asyncio.create_task(come_back())
+            answer = await client.chat([{"role": "user", "content": "hello"}], max_tokens=5)
+            (await returned).__exit__(None, None, None)
+            return answer, client.retried
+
+    answer, retried = asyncio.run(run())
+    assert answer.text == "echo: hello"
+    assert set(retried) == {"unreachable"}
+
+
+def test_patience_begins_again_when_the_server_was_there():
+    policy = RetryPolicy(max_attempts=3, first_delay_s=0.001, patience_s=0.2)
+    script = [UnreachableError("gone"), TransientError("busy", name="throttled"), UnreachableError("gone"), "answer"]
+    pauses_s = iter((0.15, 0.0, 0.15, 0.0))
+
+    async def send_once():
+        await asyncio.sleep(next(pauses_s))
+        result = script.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    retrier = Retrier(policy, "nothing")
+    assert asyncio.run(retrier.send(send_once, "x")) == "answer"
+    assert retrier.counts == {"unreachable": 2, "throttled": 1}
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [("half_body", "half_body"), ("not_json", "half_body"), (429, "throttled"), (500, "500"), (None, "disconnected")],
+)
+def test_every_further_try_is_counted_under_its_name(server, broken, name):
+    server.failures = [(broken, {})]
+    answers, client = ask(server)
+    assert answers["hello"].text == "echo: hello"
+    assert client.retried == {name: 1}
+
+
+def test_a_server_that_only_sends_half_bodies_is_a_named_error(server):
+    server.failures = [("half_body", {})] * 9
+    with pytest.raises(EndpointError, match=r"failed 2 times.*half a body"):
+        ask(server, retry={"max_attempts": 2})
 
 
 def test_a_refused_request_is_not_tried_again(server):

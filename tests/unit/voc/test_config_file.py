@@ -191,3 +191,9 @@ def test_every_shipped_configuration_is_right(repository: Path) -> None:
     assert len(paths) >= 3
     for path in paths:
         assert load_config(path, environ=_Anything()).name
+
+
+def test_a_server_is_never_bound_to_every_network(night: Night) -> None:
+    night.tree["serving"]["host"] = "0.0.0.0"  # noqa: S104
+    with pytest.raises(ConfigError, match=r"serving\.host.*routes outside /v1 ask for no key"):
+        load_config(night.config_path)

@@ -220,6 +220,14 @@ def test_a_server_must_reserve_the_gpus_that_it_uses(night: Night) -> None:
     assert "serving.num_gpus 2 is less than tensor_parallel_size x data_parallel_size = 4" in problems(night)
 
 
+def test_a_server_across_nodes_needs_gpus_a_share_per_node_and_an_address_that_others_reach(night: Night) -> None:
+    night.tree["serving"].update(num_nodes=2, data_parallel_size=3)
+    found = problems(night)
+    assert "needs GPUs" in found
+    assert "serving.data_parallel_size 3 is not a multiple of num_nodes 2" in found
+    assert "serving.host 127.0.0.1 cannot be reached from other nodes" in found
+
+
 def test_a_run_is_created_in_s3_as_in_a_folder(night: Night, store_uri: str) -> None:
     night.tree["store"]["uri"] = store_uri
     assert preflight(night) == preflight(night)
