@@ -1,7 +1,7 @@
 """From a model's raw answer to segments, or to the name of what is wrong with it.
 
-Two parses, both reported: *strict* (the whole answer is the JSON list that was asked for) and *lenient* (the first JSON
-list of objects found in fences or prose). Repair is never silent: `strict` tells which one it took.
+Two parses, both reported: *strict* (the whole answer is the JSON list that was asked for) and *lenient* (what can be read after
+one repair). Repair is never silent: `repair` names the one that was needed, `strict` is true only without one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,26 @@ from typing import Any, Literal
 from voc.records import Segment, is_text
 from voc.taxonomy import LEVELS
 
-Failure = Literal["empty", "not_json", "truncated", "wrong_shape"]
+Failure = Literal[
+    "empty",
+    "not_json",
+    "truncated",
+    "wrong_shape",
+    "duplicate_keys",
+    "not_a_number",
+    "damaged_text",
+    "too_deep",
+    "too_long",
+]
+Repair = Literal["fenced", "prose", "wrapped", "single"]
+# Part of what a shard's lines depend on: answers that were read by other rules are not put beside new ones.
+PARSER_VERSION = 2
 KEYS = ("content", *LEVELS, "emotion")
+# No honest answer is longer: `max_tokens` ends it far below. What is longer is not searched for JSON, whatever that would cost.
+MAX_CHARACTERS = 1_000_000
 _MAX_STARTS = 64
+_FENCE = re.compile(r"```[a-zA-Z]*\s*(.*?)\s*```", re.DOTALL)
+_OPENED_LIST = re.compile(r'\[\s*\{\s*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +44,37 @@ class ParsedResponse:
         segments: The segments, in the answer's order; empty if `failure` is set.
         failure: Why there are no segments, or None.
         strict: True if the whole answer was the list that was asked for.
+        repair: What the lenient parse had to look past, or None: code fences (`fenced`), other text around the list
+            (`prose`), one list or object around it (`wrapped`), no list around the only segment (`single`).
     """
 
     segments: tuple[Segment, ...]
     failure: Failure | None
     strict: bool
+    repair: Repair | None = None
 
 
 def parse_response(text: str) -> ParsedResponse:
     """Parse one answer; labels are not checked against a taxonomy here.
 
-    Duplicate keys in one object, `NaN` and non-string values are `wrong_shape`. An answer that opens a list and never
-    closes it is `truncated`.
+    Nothing inside the list is repaired: the same key twice in one object, `NaN` or an infinity, half a surrogate pair, and a
+    missing key or a value that is no text are failures of the whole answer under their own names (`duplicate_keys`,
+    `not_a_number`, `damaged_text`, `wrong_shape`). An answer that opens a list of objects and never closes it is `truncated`;
+    one above `MAX_CHARACTERS` is `too_long`, one nested deeper than Python's JSON parser goes `too_deep`.
     """
     stripped = text.strip()
-    if not stripped:
-        return ParsedResponse((), "empty", strict=False)
+    if not stripped or len(stripped) > MAX_CHARACTERS:
+        return _fail("too_long" if stripped else "empty")
     try:
-        return ParsedResponse(_to_segments(_load(stripped)), None, strict=True)
-    except _ShapeError:
-        return ParsedResponse((), "wrong_shape", strict=False)
-    except (ValueError, RecursionError):
-        pass
-    return _parse_leniently(stripped)
+        value = _load(stripped)
+    except (_ShapeError, RecursionError) as error:
+        return _fail(error.failure if isinstance(error, _ShapeError) else "too_deep")
+    except ValueError:
+        return _search_list(stripped)
+    try:
+        return ParsedResponse(_to_segments(value), None, strict=True)
+    except _ShapeError as error:
+        return _unwrap(value) or _fail(error.failure)
 
 
 def looks_like_voc(text: str) -> bool:
@@ -61,48 +86,78 @@ def looks_like_voc(text: str) -> bool:
 
 
 class _ShapeError(ValueError):
-    pass
+    """JSON, but not the list that was asked for."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def _fail(failure: Failure) -> ParsedResponse:
+    return ParsedResponse((), failure, strict=False)
 
 
 def _load(text: str) -> Any:
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
-            raise _ShapeError("duplicate keys")
+            raise _ShapeError("duplicate_keys")
         return dict(pairs)
 
     constants: list[str] = []  # judged at the end: prose may begin with the word Infinity and be no JSON at all
     value = json.loads(text, object_pairs_hook=reject_duplicates, parse_constant=constants.append)
     if constants:
-        raise _ShapeError(constants[0])
+        raise _ShapeError("not_a_number")
     return value
 
 
 def _to_segments(value: Any) -> tuple[Segment, ...]:
     if not isinstance(value, list):
-        raise _ShapeError("not a list")
+        raise _ShapeError("wrong_shape")
     segments = []
     for item in value:
-        if not isinstance(item, dict) or any(not is_text(item.get(key)) for key in KEYS):
-            raise _ShapeError("an object lacks a key or has a value that is not text")
-        label = (item["L1"], item["L2"], item["L3"], item["L4"])
-        segments.append(Segment(item["content"], label, item["emotion"]))
+        texts = [item.get(key) for key in KEYS] if isinstance(item, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise _ShapeError("wrong_shape")
+        if not all(map(is_text, texts)):
+            raise _ShapeError("damaged_text")
+        segments.append(Segment(item["content"], (item["L1"], item["L2"], item["L3"], item["L4"]), item["emotion"]))
     return tuple(segments)
 
 
-def _parse_leniently(text: str) -> ParsedResponse:
+def _unwrap(value: Any) -> ParsedResponse | None:
+    """Read the list inside an object or a list that holds nothing else, or the one segment that stands in no list."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    candidates: list[tuple[Any, Repair]] = [([value], "single")]
+    if len(inner) == 1 and isinstance(inner[0], list):
+        candidates.append((inner[0], "wrapped"))
+    for found, repair in candidates:
+        try:
+            return ParsedResponse(_to_segments(found), None, strict=False, repair=repair)
+        except _ShapeError:
+            continue
+    return None
+
+
+def _search_list(text: str) -> ParsedResponse:
+    """Find the first list of segments in a text that is not JSON as a whole."""
     decoder = json.JSONDecoder()
-    wrong_shape = False
+    fence = _FENCE.fullmatch(text)
+    failure: Failure | None = None
     starts = [match.start() for match in re.finditer(r"\[", text)][:_MAX_STARTS]
     for start in starts:
         try:
             _, end = decoder.raw_decode(text, start)
-            return ParsedResponse(_to_segments(_load(text[start:end])), None, strict=False)
-        except _ShapeError:
-            wrong_shape = True
-        except (ValueError, RecursionError):
+            segments = _to_segments(_load(text[start:end]))
+        except _ShapeError as error:
+            failure = failure or error.failure
+        except RecursionError:
+            failure = failure or "too_deep"
+        except ValueError:
             continue
-    if wrong_shape:
-        return ParsedResponse((), "wrong_shape", strict=False)
-    return ParsedResponse(
-        (), "truncated" if text.startswith("[") and not text.endswith("]") else "not_json", strict=False
-    )
+        else:
+            is_fenced = fence is not None and fence.span(1) == (start, end)
+            return ParsedResponse(segments, None, strict=False, repair="fenced" if is_fenced else "prose")
+    if failure:
+        return _fail(failure)
+    is_open = text.startswith("[") or _OPENED_LIST.search(text) is not None
+    return _fail("truncated" if is_open and not text.rstrip("`\n ").endswith("]") else "not_json")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -19,7 +20,7 @@ GOOD = {"content": "a", "L1": "b", "L2": "c", "L3": "d", "L4": "e", "emotion": "
 @given(SEGMENTS)
 def test_every_taught_answer_parses_strictly_back(segments: tuple[Segment, ...]) -> None:
     parsed = parse_response(render_answer(segments))
-    assert (parsed.segments, parsed.failure, parsed.strict) == (segments, None, True)
+    assert (parsed.segments, parsed.failure, parsed.strict, parsed.repair) == (segments, None, True, None)
 
 
 @given(PROSE, SEGMENTS, PROSE)
@@ -28,13 +29,14 @@ def test_a_list_inside_prose_is_found_and_marked_as_repaired(
     before: str, segments: tuple[Segment, ...], after: str
 ) -> None:
     parsed = parse_response(f"{before}x{render_answer(segments)}{after}")
-    assert (parsed.segments, parsed.failure, parsed.strict) == (segments, None, False)
+    assert (parsed.segments, parsed.failure, parsed.strict, parsed.repair) == (segments, None, False, "prose")
 
 
 @given(st.text(max_size=200) | st.binary(max_size=100).map(lambda b: b.decode("utf-8", "surrogateescape")))
 def test_any_text_gives_segments_or_the_name_of_a_failure(text: str) -> None:
     parsed = parse_response(text)
     assert (parsed.failure is None) or (parsed.segments == () and not parsed.strict)
+    assert (parsed.repair is None) == (parsed.strict or parsed.failure is not None)
     json.dumps([s.to_json() for s in parsed.segments], ensure_ascii=False).encode()
 
 
@@ -57,12 +59,25 @@ def test_a_cut_answer_is_never_parsed_strictly(segments: tuple[Segment, ...], da
         ("{}", "wrong_shape"),
         ("null", "wrong_shape"),
         ("[1, 2]", "wrong_shape"),
-        ("[NaN]", "wrong_shape"),
+        ("[NaN]", "not_a_number"),
+        (json.dumps([{**GOOD, "score": float("nan")}]), "not_a_number"),
+        (json.dumps([{**GOOD, "score": float("-inf")}]), "not_a_number"),
         (json.dumps([{**GOOD, "L3": None}]), "wrong_shape"),
         (json.dumps([{k: v for k, v in GOOD.items() if k != "emotion"}]), "wrong_shape"),
-        (json.dumps([GOOD])[:-2] + ', "L1": "again"}]', "wrong_shape"),
-        (json.dumps([{**GOOD, "content": "\ud800"}]), "wrong_shape"),
-        ("[" * 100_000, "truncated"),
+        (json.dumps([GOOD])[:-2] + ', "L1": "again"}]', "duplicate_keys"),
+        ("Sure: " + json.dumps([GOOD])[:-2] + ', "L1": "again"}]', "duplicate_keys"),
+        (json.dumps([{**GOOD, "content": "\ud800"}]), "damaged_text"),
+        (json.dumps([{**GOOD, "emotion": {"name": "sad"}}]), "wrong_shape"),
+        (json.dumps([[GOOD], [GOOD]]), "wrong_shape"),
+        (json.dumps({"segments": [GOOD], "count": 1}), "wrong_shape"),
+        ("[" * 100_000, "too_deep"),
+        ("[" * 100_000 + "]" * 100_000, "too_deep"),
+        ("Here it is: " + json.dumps([GOOD, GOOD])[:-20], "truncated"),
+        ("```json\n" + json.dumps([GOOD])[:-9] + "\n```", "truncated"),
+        ('{"segments": ' + json.dumps([GOOD])[:-9], "truncated"),
+        ("x" * 10_000_000, "too_long"),
+        (json.dumps([GOOD] * 100_000), "too_long"),
+        ("[1, " * 200_000, "too_deep"),
     ],
 )
 def test_failures_have_names(text: str, failure: str) -> None:
@@ -70,9 +85,28 @@ def test_failures_have_names(text: str, failure: str) -> None:
     assert (parsed.failure, parsed.segments, parsed.strict) == (failure, (), False)
 
 
-def test_a_fenced_answer_is_read_leniently() -> None:
-    parsed = parse_response(f"Here it is:\n```json\n{json.dumps([GOOD], indent=1)}\n```")
-    assert (len(parsed.segments), parsed.strict) == (1, False)
+@pytest.mark.parametrize(
+    ("text", "repair"),
+    [
+        (f"```json\n{json.dumps([GOOD], indent=1)}\n```", "fenced"),
+        (f"```{json.dumps([GOOD])}```", "fenced"),
+        (f"Here it is:\n```json\n{json.dumps([GOOD], indent=1)}\n```", "prose"),
+        (f"{json.dumps([GOOD])}\nI hope this helps.", "prose"),
+        (json.dumps({"segments": [GOOD]}), "wrapped"),
+        (json.dumps([[GOOD]]), "wrapped"),
+        (json.dumps(GOOD), "single"),
+    ],
+)
+def test_the_lenient_parse_names_what_it_looked_past(text: str, repair: str) -> None:
+    parsed = parse_response(text)
+    assert (len(parsed.segments), parsed.failure, parsed.strict, parsed.repair) == (1, None, False, repair)
+
+
+def test_ten_megabytes_of_brackets_do_not_hold_up_a_suite() -> None:
+    started = time.monotonic()
+    for text in ("[" * 10_000_000, "[1, " * 250_000, '["a' * 300_000, "[{" * 400_000, "[" + "1," * 450_000):
+        assert parse_response(text).failure in {"too_long", "too_deep", "truncated"}
+    assert time.monotonic() - started < 20
 
 
 def test_a_list_of_numbers_before_the_answer_is_passed_over() -> None:
