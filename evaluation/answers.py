@@ -13,19 +13,21 @@ from typing import Any
 
 from evaluation.coverage import list_coverage_problems
 from evaluation.general import GeneralAnswers
-from evaluation.voc_measures import VocAnswer
+from evaluation.voc_answers import VocAnswer
+from evaluation.voc_schema import describe_decoding
 from voc.config import NightforgeConfig
 from voc.errors import IntegrityError
 from voc.manifest import Manifest, digest_bytes, read_manifest, verify_directory
 from voc.mmlu import MmluItem, load_mmlu
 from voc.model_folder import digest_model
-from voc.prompts import hash_prompt, render_mmlu_generative, render_mmlu_log_likelihood
+from voc.prompts import hash_comment_prompt, hash_prompt, render_mmlu_generative, render_mmlu_log_likelihood
 from voc.records import Segment, VocRecord, read_voc_rows
 from voc.run import ModelEntry, Run
 from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 
 VOC, LOG_LIKELIHOOD, GENERATIVE = "voc", "mmlu_log_likelihood", "mmlu_generative"
 SUITE_FILES = {VOC: "predictions.jsonl", LOG_LIKELIHOOD: "samples.jsonl", GENERATIVE: "samples.jsonl"}
+DROPPED = "dropped.jsonl"
 Line = dict[str, Any]
 
 
@@ -36,10 +38,12 @@ class Questions:
     Attributes:
         taxonomy: The labels.
         test: Test comments that are asked, after `limit`.
-        training: Every accepted customer row, over all sources of the `voc` format.
+        training: The customer rows that arms may draw: every accepted one of a source of the `voc` format that was neither left
+            out (duplicates and the like) nor held out for validation.
         mmlu: Multiple-choice questions that are asked, after `limit`.
         expected: Per suite, the prompt hash of every item id.
         data_digest: Manifest digest of the data directory.
+        decoding: What every VOC row of this run declares.
     """
 
     taxonomy: Taxonomy
@@ -48,6 +52,7 @@ class Questions:
     mmlu: tuple[MmluItem, ...]
     expected: Mapping[str, Mapping[str, str]]
     data_digest: str
+    decoding: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,13 @@ class ModelAnswers:
     def voc_answers(self, questions: Questions) -> list[VocAnswer]:
         """Join the predictions with their test comments."""
         return [
-            VocAnswer(record, tuple(map(_to_segment, line["segments"] or ())), line["failure"], line["strict"])
+            VocAnswer(
+                record,
+                tuple(map(_to_segment, line["segments"] or ())),
+                line["failure"],
+                line["strict"],
+                line.get("repair"),
+            )
             for record, line in zip(questions.test, self.lines[VOC], strict=True)
         ]
 
@@ -82,20 +93,43 @@ def load_questions(run: Run) -> Questions:
     taxonomy = parse_taxonomy(run.store.read_bytes(f"{prefix}/taxonomy.csv").decode(), f"{prefix}/taxonomy.csv")
     test = _parse_records(run, "test.jsonl", run.store.read_bytes(f"{prefix}/test.jsonl"), taxonomy)
     test = test[: config.evaluation.voc.limit]
-    sources = tuple(f"rows/{source.name}/" for source in config.data.sources if source.format == "voc")
-    names = [entry.path for entry in manifest.files if entry.path.startswith(sources)]
-    training = tuple(record for name in names for record in _parse_records(run, name, _read_rows(run, name), taxonomy))
+    training = _read_training(run, manifest, taxonomy)
     mmlu = tuple(load_mmlu(config.evaluation.mmlu.dataset, config.evaluation.mmlu.limit))
+    prompt_hash = hash_prompt(config.prompt.variant, taxonomy)
     expected = {
-        VOC: dict.fromkeys((record.id for record in test), hash_prompt(config.prompt.variant, taxonomy)),
+        VOC: {record.id: hash_comment_prompt(prompt_hash, record.comment) for record in test},
         LOG_LIKELIHOOD: {i.custom_id: _hash_log_likelihood(i) for i in mmlu},
         GENERATIVE: {i.custom_id: digest_bytes(render_mmlu_generative(i.question, i.choices).encode()) for i in mmlu},
     }
-    return Questions(taxonomy, test, training, mmlu, expected, manifest.digest)
+    decoding = describe_decoding(config.evaluation.voc, taxonomy)
+    return Questions(taxonomy, test, training, mmlu, expected, manifest.digest, decoding)
 
 
 def _hash_log_likelihood(item: MmluItem) -> str:
     return digest_bytes(render_mmlu_log_likelihood(item.subject, item.question, item.choices).encode())
+
+
+def _read_training(run: Run, manifest: Manifest, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:
+    """Return the customer rows that arms may draw; `dropped.jsonl` numbers the others over all parts of their source."""
+    prefix = run.layout.data
+    names = [entry.path for entry in manifest.files]
+    lines = run.store.read_bytes(f"{prefix}/{DROPPED}").splitlines() if DROPPED in names else []
+    dropped = {(row["source"], row["row"]): row["id"] for row in map(json.loads, lines)}
+    kept: list[VocRecord] = []
+    for source in (source.name for source in run.config.data.sources if source.format == "voc"):
+        parts = [name for name in names if name.startswith(f"rows/{source}/")]
+        found = [r for name in parts for r in _parse_records(run, name, _read_rows(run, name), taxonomy)]
+        for row, record in enumerate(found):
+            identifier = dropped.pop((source, row), None)
+            if identifier is None:
+                kept.append(record)
+            elif identifier != record.id:
+                raise IntegrityError(
+                    f"{run.store.uri}/{prefix}/{DROPPED} says that row {row} of {source} is {identifier!r}",
+                    expected=repr(record.id),
+                    remedy="run the prepare stage again",
+                )
+    return tuple(kept)
 
 
 def _read_rows(run: Run, name: str) -> bytes:
@@ -159,7 +193,10 @@ def load_answers(run: Run, entry: ModelEntry, questions: Questions) -> tuple[Mod
         for prefix in list_shards(run, entry.name, suite):
             if read_manifest(run.store, prefix) is None:
                 continue
-            _check_model(verify_directory(run.store, prefix), digest, f"{run.store.uri}/{prefix}")
+            manifest = verify_directory(run.store, prefix)
+            _check_model(manifest, digest, f"{run.store.uri}/{prefix}")
+            if suite == VOC:
+                _check_decoding(manifest, questions.decoding, f"{run.store.uri}/{prefix}")
             found += map(json.loads, run.store.read_bytes(f"{prefix}/{name}").splitlines())
         expected = questions.expected[suite]
         problems += [f"{entry.name}, {p}" for p in list_coverage_problems(suite, expected, found)]
@@ -175,6 +212,17 @@ def _check_model(manifest: Manifest, digest: str, where: str) -> None:
             f"{where} measured the model {seen}",
             expected=f"{digest}, the model of this run",
             remedy="delete the shard and run the suite again",
+        )
+
+
+def _check_decoding(manifest: Manifest, decoding: Mapping[str, Any], where: str) -> None:
+    """Make sure that a shard's answers were asked for as this run's row declares."""
+    seen = manifest.inputs.get("decoding", decoding)
+    if seen != dict(decoding):
+        raise IntegrityError(
+            f"{where} was answered with {json.dumps(seen)}",
+            expected=json.dumps(dict(decoding)),
+            remedy="run the suite's shards again: a row holds answers of one kind of decoding",
         )
 
 

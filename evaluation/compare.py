@@ -16,14 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from evaluation.answers import VOC
 from evaluation.comparison_table import format_comparison
 from evaluation.items import Items
-from evaluation.metrics import AVERAGES, LabelCounts, bootstrap_scores, compare_f1, count_labels, score_labels
+from evaluation.label_counts import LabelCounts, count_labels
+from evaluation.metrics import AVERAGES, score_labels
 from evaluation.nights import Night, choose_model, read_changes, read_night
+from evaluation.resampling import Bootstrap, bootstrap_scores, compare_f1
 from evaluation.shared_labels import restrict_items
 from voc.errors import TaxonomyError
 from voc.run import ModelEntry, Run, add_run_arguments, open_run
@@ -32,19 +33,6 @@ from voc.store import open_uri
 from voc.taxonomy_changes import TaxonomyChanges
 
 COMPARISON_FORMAT = "nightforge/comparison/1"
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How intervals are made: resamples, two-sided confidence, seed."""
-
-    num_resamples: int
-    confidence: float
-    seed: int
-
-    def to_arguments(self) -> dict[str, Any]:
-        """Return them as keyword arguments of the measures."""
-        return {"num_resamples": self.num_resamples, "confidence": self.confidence, "seed": self.seed}
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -141,7 +129,7 @@ def score_items(items: Items, bootstrap: Bootstrap) -> dict[str, Any]:
         count in the `samples` average as 1 if nothing is predicted either); gold and predicted labels.
     """
     counts = count_labels(items.predicted, items.gold)
-    scores, ends = score_labels(counts), bootstrap_scores(counts, **bootstrap.to_arguments())
+    scores, ends = score_labels(counts), bootstrap_scores(counts, bootstrap)
     return {
         "num_comments": len(items.gold),
         "num_labelled": sum(map(bool, items.gold)),
@@ -174,7 +162,7 @@ def pair_nights(new: Night, kept_new: Items, old: Night, kept_old: Items, bootst
         "num_comments": len(pairs),
         "num_other_text": sum(name in rows and not _is_same(new, old, name) for name in ids),
         "num_other_gold": sum(kept_new.gold[row] != kept_old.gold[before] for row, before in pairs),
-        "f1": {average: compare_f1(mine, other, average, **bootstrap.to_arguments()).to_json() for average in AVERAGES}
+        "f1": {average: compare_f1(mine, other, average, bootstrap).to_json() for average in AVERAGES}
         if pairs
         else None,
     }

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
 from evaluation.intervals import Interval, PairedDifference, paired_share_difference, wilson_interval
 from evaluation.items import Items
-from evaluation.metrics import compare_f1, count_labels
+from evaluation.label_counts import count_labels
+from evaluation.resampling import Bootstrap, compare_f1
 from voc.config import DecisionConfig
 
 Outcome = Literal["pass", "fail", "open"]
@@ -102,9 +103,7 @@ def check_voc_gain(
         count_labels(items.predicted, items.gold),
         count_labels(other.predicted, other.gold),
         config.voc_average,
-        num_resamples=num_resamples,
-        confidence=confidence,
-        seed=seed,
+        Bootstrap(num_resamples, confidence, seed),
     )
     name = f"VOC {config.voc_average} F1 gain over {reference}"
     return _check_difference(name, difference, config.min_voc_gain, ">", binding=True)

@@ -30,15 +30,18 @@ from evaluation.coverage import check_coverage
 from evaluation.examples import pick_examples
 from evaluation.general import compare_general, measure_general
 from evaluation.items import write_items
-from evaluation.training_support import count_support, measure_lookup_floor
+from evaluation.resampling import Bootstrap
+from evaluation.training_support import collect_labels, measure_lookup_floor
 from evaluation.voc_measures import measure_voc
+from evaluation.voc_schema import describe_decoding
 from voc.config_file import hash_config
 from voc.errors import ConfigError
 from voc.manifest import commit_folder, is_finished
 from voc.progress import Progress
+from voc.prompts import hash_prompt
 from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
 
-RESULTS_FORMAT = "nightforge/results/1"
+RESULTS_FORMAT = "nightforge/results/2"
 RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"
 BASE = "base"
 
@@ -125,16 +128,14 @@ def measure_model(
     voc = measure_voc(
         answers.voc_answers(questions),
         questions.taxonomy,
-        count_support(questions.training),
-        num_resamples=resamples,
-        confidence=confidence,
-        seed=seed,
+        collect_labels(questions.training),
+        Bootstrap(resamples, confidence, seed),
     )
     general = measure_general(answers.general_answers(), confidence=confidence)
     against_base = compare_general(
         answers.general_answers(), base.general_answers(), num_resamples=resamples, confidence=confidence, seed=seed
     )
-    prompt = {"variant": config.prompt.variant, "hash": next(iter(questions.expected[VOC].values()))}
+    prompt = {"variant": config.prompt.variant, "hash": hash_prompt(config.prompt.variant, questions.taxonomy)}
     reasons = dict(sorted(Counter(line["finish_reason"] for line in answers.lines[VOC]).items()))
     entry = answers.entry
     return {
@@ -151,7 +152,14 @@ def measure_model(
             for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)
         },
         "cut_prompts": count_cut_prompts(answers),
-        "voc": {**voc, "prompt": prompt, "lookup_floor": floor, "usage": sum_usage(answers), "finish_reasons": reasons},
+        "voc": {
+            **voc,
+            "prompt": prompt,
+            "decoding": describe_decoding(config.evaluation.voc, questions.taxonomy),
+            "lookup_floor": floor,
+            "usage": sum_usage(answers),
+            "finish_reasons": reasons,
+        },
         "general": {**general, "against_base": against_base},
         "examples": pick_examples(answers, questions),
     }

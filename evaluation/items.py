@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD, VOC, ModelAnswers, Questions
-from evaluation.metrics import Path as LabelPath
+from evaluation.label_counts import Path as LabelPath
 from voc.errors import CoverageError
 
 _PATHS = pa.list_(pa.list_(pa.string()))
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("predicted", _PATHS),
         ("failure", pa.string()),
         ("strict", pa.bool_()),
+        ("repair", pa.string()),
     ]
 )
 
@@ -62,6 +63,7 @@ def write_items(path: Path, answers: ModelAnswers, questions: Questions) -> None
             {
                 "suite": VOC,
                 **{name: line[name] for name in ("custom_id", "prompt_hash", "text", "failure", "strict")},
+                "repair": answer.repair,
                 "gold": [list(label) for label in sorted(answer.gold)],
                 "predicted": [list(label) for label in sorted(answer.predicted)],
             }

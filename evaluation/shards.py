@@ -76,14 +76,13 @@ class PartFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._is_remote and not self._path.exists() and self._store.exists(self._key):
             self._store.download_file(self._key, self._path)
-        kept = self._read()
+        length, self.lines = self._read()
         self._file = self._path.open("r+b" if self._path.exists() else "w+b")
-        self._file.truncate(0 if kept is None else len(kept))
+        self._file.truncate(length)
         self._file.seek(0, os.SEEK_END)
-        if kept is None:
+        if not length:
             self._file.write(self._head)
             self._file.flush()
-        self.lines = [] if kept is None else [json.loads(line) for line in kept.split(b"\n")[1:-1]]
         return self
 
     def __exit__(
@@ -108,13 +107,36 @@ class PartFile:
         self._path.unlink(missing_ok=True)
         self._store.delete_key(self._key)
 
-    def _read(self) -> bytes | None:
-        """Return the file up to its last newline (a kill may have torn what follows), None if it is of other inputs."""
-        if not self._path.exists():
-            return None
-        data = self._path.read_bytes()
-        kept = data[: data.rfind(b"\n") + 1]
-        return kept if kept.startswith(self._head) else None
+    def _read(self) -> tuple[int, list[dict[str, Any]]]:
+        """Return the length in bytes of what can be used, 0 if the file is of other inputs, and its lines.
+
+        A kill tears the last line, a full disk or a broken copy tears others: everything from the first line that cannot be read
+        is asked again, and said.
+        """
+        data = self._path.read_bytes() if self._path.exists() else b""
+        if not data.startswith(self._head):
+            return 0, []
+        lines: list[dict[str, Any]] = []
+        length = len(self._head)
+        for raw in data[length:].splitlines(keepends=True):
+            line = _load_line(raw)
+            if line is None:
+                print(
+                    f"{self._key}: {len(lines)} lines are whole, the {len(data) - length} bytes after them are dropped"
+                )
+                break
+            lines.append(line)
+            length += len(raw)
+        return length, lines
+
+
+def _load_line(raw: bytes) -> dict[str, Any] | None:
+    """Return a line that was written to its end, else None."""
+    try:
+        line = json.loads(raw) if raw.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def finish_shard(

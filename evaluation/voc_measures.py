@@ -1,174 +1,137 @@
-"""Everything that is measured on one model's VOC answers: label scores, and how well the answers keep to the contract.
+"""Everything that is measured on one model's VOC answers: labels, segments, emotions, and how well they keep to the contract.
 
-Pure: it gets records, answers and training segments, and returns what `results.json` holds under `voc`.
+Pure: it gets records, answers and what the training rows say, and returns what `results.json` holds under `voc`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from evaluation.confusion import KINDS, measure_confusion
+from evaluation.emotions import measure_emotion
 from evaluation.intervals import share_of
-from evaluation.metrics import (
-    bootstrap_scores,
-    count_labels,
-    cut_paths,
-    score_hierarchy,
-    score_level,
-    to_figures,
-)
-from evaluation.training_support import score_buckets
-from voc.records import Segment, VocRecord
-from voc.taxonomy import LEVELS, LabelPath, Taxonomy
+from evaluation.label_counts import count_labels, count_levels
+from evaluation.label_measures import LEAF, measure_labels
+from evaluation.metrics import score_level
+from evaluation.resampling import Bootstrap, bootstrap_scores
+from evaluation.segmentation import measure_coverage, measure_segmentation
+from evaluation.training_support import TrainingLabels, assign_buckets
+from evaluation.voc_answers import VocAnswer
+from voc.taxonomy import LEVELS, Taxonomy
+from voc.text_damage import find_damage
 
-
-@dataclass(frozen=True, slots=True)
-class VocAnswer:
-    """What a model said about one test comment.
-
-    Attributes:
-        record: The comment with its gold segments.
-        segments: Predicted segments, none after a failure.
-        failure: Why the answer could not be read, or None.
-        strict: Whether the whole answer was the list that was asked for.
-    """
-
-    record: VocRecord
-    segments: tuple[Segment, ...]
-    failure: str | None
-    strict: bool
-
-    @property
-    def predicted(self) -> frozenset[LabelPath]:
-        """The set of predicted label paths."""
-        return frozenset(segment.label for segment in self.segments)
-
-    @property
-    def gold(self) -> frozenset[LabelPath]:
-        """The set of gold label paths."""
-        return frozenset(segment.label for segment in self.record.segments)
+UNKNOWN_LANGUAGE = "unknown"
 
 
 def measure_voc(
-    answers: Sequence[VocAnswer],
-    taxonomy: Taxonomy,
-    training_support: Mapping[LabelPath, int],
-    *,
-    num_resamples: int,
-    confidence: float,
-    seed: int,
+    answers: Sequence[VocAnswer], taxonomy: Taxonomy, training: TrainingLabels, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Compute every VOC figure of one model.
+
+    The label figures at the top are those of the lenient parse; `strict` has the same of the strict one, where an answer that
+    needed a repair says nothing. Both are the same numbers where nothing was repaired.
 
     Args:
         answers: One per test comment, in the order of the test file.
         taxonomy: The labels that exist.
-        training_support: Training comments per label.
-        num_resamples: Bootstrap resamples behind the intervals.
-        confidence: Two-sided confidence of the intervals.
-        seed: Seed of the resampling.
+        training: Labels and emotions of the rows that were trained on.
+        bootstrap: Resamples, confidence and seed of the intervals.
     """
-    predicted, gold = [a.predicted for a in answers], [a.gold for a in answers]
-    levels = {name: count_labels(predicted, gold, depth) for depth, name in enumerate(LEVELS, start=1)}
-    leaf = levels[LEVELS[-1]]
+    gold = [a.gold for a in answers]
+    buckets = assign_buckets(taxonomy, training.support)
+    confusion = measure_confusion(answers)
+    emotion = measure_emotion(answers, training.emotions, bootstrap)
+    strict = count_levels([a.predicted_strictly for a in answers], gold)
     return {
         "num_items": len(answers),
-        "confidence": confidence,
-        "levels": {name: score_level(counts) for name, counts in levels.items()},
-        "intervals": bootstrap_scores(leaf, num_resamples=num_resamples, confidence=confidence, seed=seed),
-        "hierarchical": to_figures(score_hierarchy(predicted, gold)),
-        "emotion": measure_emotion(answers),
-        "rates": measure_rates(answers, taxonomy, confidence),
+        "confidence": bootstrap.confidence,
+        **measure_labels([a.predicted for a in answers], gold, buckets, training.support, bootstrap),
+        "strict": {
+            "levels": {name: score_level(counts) for name, counts in strict.items()},
+            "intervals": bootstrap_scores(strict[LEAF], bootstrap),
+        },
+        "segmentation": measure_segmentation(answers, bootstrap),
+        "confusion": confusion,
+        "emotion": emotion,
+        "rates": {
+            **measure_rates(answers, taxonomy, bootstrap.confidence),
+            **measure_coverage(answers),
+            "unknown_emotion": emotion["unknown"],
+            "sibling_confusion": confusion[KINDS[len(LEVELS) - 1]],
+        },
         "failures": dict(sorted(Counter(a.failure for a in answers if a.failure).items())),
-        "buckets": score_buckets(predicted, gold, taxonomy, training_support),
+        "repairs": dict(sorted(Counter(a.repair for a in answers if a.repair).items())),
+        "languages": measure_languages(answers, bootstrap),
     }
-
-
-def measure_emotion(answers: Sequence[VocAnswer]) -> dict[str, float | int | None]:
-    """Compute emotion accuracy: of the (comment, full path) pairs that are in gold and were predicted, the share whose
-    set of emotions is the same. A wrong label is not counted again as a wrong emotion.
-
-    Returns:
-        `accuracy` (None without such a pair) and `num_pairs`.
-    """
-    right = total = 0
-    for answer in answers:
-        expected, seen = _emotions(answer.record.segments), _emotions(answer.segments)
-        shared = expected.keys() & seen.keys()
-        total += len(shared)
-        right += sum(expected[label] == seen[label] for label in shared)
-    return {"accuracy": right / total if total else None, "num_pairs": total}
-
-
-def _emotions(segments: Iterable[Segment]) -> dict[LabelPath, set[str]]:
-    found: dict[LabelPath, set[str]] = defaultdict(set)
-    for segment in segments:
-        found[segment.label].add(segment.emotion)
-    return dict(found)
 
 
 def measure_rates(answers: Sequence[VocAnswer], taxonomy: Taxonomy, confidence: float) -> dict[str, Any]:
     """Compute how well the answers keep to the contract.
 
-    - `parse_failure`: answers that even the lenient reading (a JSON list inside fences or prose) gives up on.
+    - `parse_failure`: answers that even the lenient parse gives up on; `failures` has their names.
     - `strict_failure`: answers that are not, as a whole, the list that was asked for.
+    - `repaired`: answers that the lenient parse could read and the strict one could not; `repairs` has what was looked past.
     - `invented_label`: predicted segments whose path is not in the taxonomy.
-    - `rewritten_content`: predicted segments whose content is not a verbatim piece of the comment.
-    - `coverage`: characters of the gold segments that predicted segments cover (collectively exhaustive: 1).
-    - `overlap`: characters under predicted segments that lie under more than one of them (mutually exclusive: 0).
+    - `repeated_segment`: predicted segments that an earlier one of the same answer equals in content and label.
+    - `damaged_text`: readable answers with replacement or control characters or a wrong encoding, not counting what
+      the comment itself has.
     - `segments_per_expected`: predicted segments over gold segments.
-    - `sibling_confusion`: wrong full paths that share L1 to L3 with a gold path of the comment that was missed.
 
     Returns:
-        For each share `{ratio, count, n}` (ratio None without a denominator), the first two with an interval.
+        For each share `{ratio, count, n}` (ratio None without a denominator), those over answers with a Wilson interval.
+
+    Source: the contract of the answer; intervals as Wilson, 1927.
     """
-    segments = [(segment, answer.record.comment) for answer in answers for segment in answer.segments]
-    spans = [_count_spans(answer) for answer in answers]
-    gold_characters, covered, predicted_characters, doubled = (sum(column) for column in zip(*spans, strict=True))
-    wrong, siblings = _count_siblings(answers)
+    segments = [segment for answer in answers for segment in answer.segments]
+    distinct = sum(len({(s.content, s.label) for s in answer.segments}) for answer in answers)
     num_gold = sum(len(answer.record.segments) for answer in answers)
+
+    def share_of_answers(count: int) -> dict[str, Any]:
+        return share_of(count, len(answers), confidence)
+
     return {
-        "parse_failure": share_of(sum(a.failure is not None for a in answers), len(answers), confidence),
-        "strict_failure": share_of(sum(not a.strict for a in answers), len(answers), confidence),
-        "invented_label": share_of(sum(s.label not in taxonomy.paths for s, _ in segments), len(segments)),
-        "rewritten_content": share_of(sum(not s.content or s.content not in c for s, c in segments), len(segments)),
-        "coverage": share_of(covered, gold_characters),
-        "overlap": share_of(doubled, predicted_characters),
+        "parse_failure": share_of_answers(sum(a.failure is not None for a in answers)),
+        "strict_failure": share_of_answers(sum(not a.strict for a in answers)),
+        "repaired": share_of_answers(sum(not a.strict and a.failure is None for a in answers)),
+        "damaged_text": share_of_answers(sum(_is_damaged(a, taxonomy) for a in answers)),
+        "invented_label": share_of(sum(s.label not in taxonomy.paths for s in segments), len(segments)),
+        "repeated_segment": share_of(len(segments) - distinct, len(segments)),
         "segments_per_expected": share_of(len(segments), num_gold),
-        "sibling_confusion": share_of(siblings, wrong),
     }
 
 
-def _count_spans(answer: VocAnswer) -> tuple[int, int, int, int]:
-    """Count gold characters, those covered, predicted characters, and those predicted more than once."""
+def _is_damaged(answer: VocAnswer, taxonomy: Taxonomy) -> bool:
     comment = answer.record.comment
-    gold = set(_locate((s.content for s in answer.record.segments), comment))
-    depth = Counter(_locate((s.content for s in answer.segments), comment))
-    return len(gold), len(gold & depth.keys()), len(depth), sum(times > 1 for times in depth.values())
+    texts = [text for s in answer.segments for text in (s.content, s.emotion) if text not in comment]
+    texts += [name for s in answer.segments if s.label not in taxonomy.paths for name in s.label]
+    return any(find_damage(text) is not None for text in texts)
 
 
-def _locate(contents: Iterable[str], comment: str) -> list[int]:
-    """Return the character positions of each content; a repeated one takes the next occurrence while there is one."""
-    positions: list[int] = []
-    after: dict[str, int] = {}
-    for content in contents:
-        if not content:
-            continue
-        start = comment.find(content, after.get(content, 0))
-        start = comment.find(content) if start < 0 else start
-        if start >= 0:
-            positions += range(start, start + len(content))
-            after[content] = start + len(content)
-    return positions
+def measure_languages(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Score the comments of each language on their own, the most frequent language first.
 
+    The language is the record's `lang`; without one it is `unknown`. Macro and weighted averages are over the labels that
+    occur in that language's gold, so they are not comparable between languages; `micro` and `samples` are.
 
-def _count_siblings(answers: Sequence[VocAnswer]) -> tuple[int, int]:
-    wrong = siblings = 0
+    Returns:
+        Rows of `language`, `num_items`, the averages at the full path as `score_level` gives them, `intervals`, and the share of
+        unreadable answers.
+    """
+    groups: dict[str, list[VocAnswer]] = defaultdict(list)
     for answer in answers:
-        missed = cut_paths(answer.gold - answer.predicted, len(LEVELS) - 1)
-        extra = answer.predicted - answer.gold
-        wrong += len(extra)
-        siblings += sum(label[:-1] in missed for label in extra)
-    return wrong, siblings
+        groups[answer.record.extra.get("lang") or UNKNOWN_LANGUAGE].append(answer)
+    rows = []
+    for name, found in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0])):
+        counts = count_labels([a.predicted for a in found], [a.gold for a in found])
+        rows.append(
+            {
+                "language": name,
+                "num_items": len(found),
+                **score_level(counts),
+                "intervals": bootstrap_scores(counts, bootstrap),
+                "parse_failure": share_of(sum(a.failure is not None for a in found), len(found), bootstrap.confidence),
+            }
+        )
+    return rows

@@ -1,36 +1,50 @@
-"""The JSON schema that constrains answers to the taxonomy (structured output). Pure.
+"""The JSON schema that constrains answers to the taxonomy (structured output), and how a row says what decoding it had. Pure.
 
-A small taxonomy becomes one alternative per leaf, so that only whole paths can be written. A large one would make a grammar
-of thousands of alternatives: there each level is restricted to the names that the taxonomy has at that level, and a path
-that mixes names of different branches is still possible (the invented-label rate counts it).
+The schema has one alternative per L3 node: its L1, L2 and L3 are fixed and its L4 is an enum of the leaves below it, so a path
+that mixes names of different branches cannot be written, whatever the size of the taxonomy. The price is time per token, because
+an engine has to follow all alternatives while the content is written (docs/log.md has the figures).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from voc.config import VocSuiteConfig
+from voc.manifest import digest_json
 from voc.responses import KEYS
-from voc.taxonomy import LEVELS, LabelPath, Taxonomy
-
-MAX_LEAVES_AS_PATHS = 200
+from voc.taxonomy import LEVELS, Taxonomy
 
 
 def build_response_format(taxonomy: Taxonomy) -> dict[str, Any]:
-    """Return the `response_format` of a chat request."""
+    """Return the `response_format` of a chat request.
+
+    Source: https://platform.openai.com/docs/guides/structured-outputs.
+    """
     schema = {"type": "array", "items": build_segment_schema(taxonomy)}
     return {"type": "json_schema", "json_schema": {"name": "segments", "strict": True, "schema": schema}}
 
 
 def build_segment_schema(taxonomy: Taxonomy) -> dict[str, Any]:
     """Return the schema of one segment, keys in the contract's order."""
-    if len(taxonomy.leaves) <= MAX_LEAVES_AS_PATHS:
-        return {"anyOf": [_describe_object({n: [v] for n, v in _name(leaf.path).items()}) for leaf in taxonomy.leaves]}
-    paths = [_name(leaf.path) for leaf in taxonomy.leaves]
-    return _describe_object({level: list(dict.fromkeys(path[level] for path in paths)) for level in LEVELS})
+    leaves: dict[tuple[str, ...], list[str]] = {}
+    for leaf in taxonomy.leaves:
+        leaves.setdefault(leaf.path[:-1], []).append(leaf.path[-1])
+    return {
+        "anyOf": [
+            _describe_object(dict(zip(LEVELS, [*([name] for name in parent), names], strict=True)))
+            for parent, names in leaves.items()
+        ]
+    }
 
 
-def _name(path: LabelPath) -> dict[str, str]:
-    return dict(zip(LEVELS, path, strict=True))
+def describe_decoding(suite: VocSuiteConfig, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return the settings that a row of VOC figures has to declare: answers under other ones are another row."""
+    return {
+        "structured_output": suite.structured_output,
+        "schema_hash": digest_json(build_response_format(taxonomy)) if suite.structured_output else None,
+        "max_tokens": suite.max_tokens,
+        "temperature": 0,
+    }
 
 
 def _describe_object(names: dict[str, list[str]]) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 Reads: models.json, data/test.jsonl, data/taxonomy.csv, endpoint.json. Needs NIGHTFORGE_ENDPOINT_KEY.
 Writes: evaluation/<model>/voc/shard-.../ {predictions.jsonl, manifest}: one line per item, in the order of the test set. A line
-holds custom_id, prompt_hash, text, finish_reason, usage, segments, failure, strict. Greedy decoding. A run that is killed goes
-on where it stopped.
+holds custom_id, prompt_hash, text, finish_reason, usage, segments, failure, strict, repair. Greedy decoding. A run that is
+killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
 from evaluation.endpoint import Endpoint, find_served_model, read_key
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
-from evaluation.voc_schema import build_response_format
+from evaluation.voc_schema import build_response_format, describe_decoding
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
 from voc.model_folder import digest_model
 from voc.progress import Progress
-from voc.prompts import hash_prompt, render_messages
+from voc.prompts import hash_comment_prompt, hash_prompt, render_messages
 from voc.records import VocRecord, read_voc_rows
-from voc.responses import parse_response
+from voc.responses import PARSER_VERSION, parse_response
 from voc.run import Run, add_run_arguments, find_model, open_run
 from voc.taxonomy import Taxonomy, parse_taxonomy
 
@@ -103,8 +103,8 @@ def describe_inputs(run: Run, model: str, shard: Shard, taxonomy: Taxonomy, data
         "model_digest": entry.digest or digest_model(entry.uri),
         "data_digest": data_digest,
         "prompt_hash": hash_prompt(run.config.prompt.variant, taxonomy),
-        "max_tokens": suite.max_tokens,
-        "structured_output": suite.structured_output,
+        "decoding": describe_decoding(suite, taxonomy),
+        "parser": PARSER_VERSION,
         "limit": suite.limit,
         "shard": [shard.number, shard.count],
     }
@@ -113,11 +113,13 @@ def describe_inputs(run: Run, model: str, shard: Shard, taxonomy: Taxonomy, data
 def summarise(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of a shard's manifest."""
     failures = Counter(line["failure"] for line in lines if line["failure"])
+    repairs = Counter(line["repair"] for line in lines if line["repair"])
     return {
         "items": len(lines),
         "prompt_tokens": sum(line["usage"]["prompt_tokens"] for line in lines),
         "completion_tokens": sum(line["usage"]["completion_tokens"] for line in lines),
         "failures": dict(sorted(failures.items())),
+        "repairs": dict(sorted(repairs.items())),
         "prompts_too_long": sum(line["finish_reason"] == PROMPT_TOO_LONG for line in lines),
     }
 
@@ -128,13 +130,14 @@ def make_line(record: VocRecord, prompt_hash: str, completion: Completion) -> di
     segments = None if parsed.failure else [segment.to_json() for segment in parsed.segments]
     return {
         "custom_id": record.id,
-        "prompt_hash": prompt_hash,
+        "prompt_hash": hash_comment_prompt(prompt_hash, record.comment),
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "usage": {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens},
         "segments": segments,
         "failure": parsed.failure,
         "strict": parsed.strict,
+        "repair": parsed.repair,
     }
 
 

@@ -60,6 +60,16 @@ def hash_prompt(variant: PromptVariant, taxonomy: Taxonomy) -> str:
     return digest_json([PROMPT_VERSION, render_messages("{comment}", variant, taxonomy)])
 
 
+def hash_comment_prompt(prompt_hash: str, comment: str) -> str:
+    """Return the hash of the whole prompt that asks about one comment: of the classification prompt and the comment.
+
+    Args:
+        prompt_hash: What `hash_prompt` returned; a prompt with all labels is long, so it is hashed once and not per comment.
+        comment: The comment.
+    """
+    return digest_json([prompt_hash, comment])
+
+
 def render_mmlu_question(question: str, choices: Sequence[str]) -> str:
     """Return question and lettered choices, one per line, as MMLU prints them."""
     options = [f"{letter}. {choice}" for letter, choice in zip(MMLU_LETTERS, choices, strict=True)]

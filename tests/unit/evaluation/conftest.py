@@ -15,7 +15,13 @@ from voc.config_file import check_config, dump_config
 from voc.layout import RunLayout
 from voc.manifest import commit_folder, digest_bytes, read_manifest, write_manifest
 from voc.mixture import Stratum, plan_mixture
-from voc.prompts import hash_prompt, render_answer, render_mmlu_generative, render_mmlu_log_likelihood
+from voc.prompts import (
+    hash_comment_prompt,
+    hash_prompt,
+    render_answer,
+    render_mmlu_generative,
+    render_mmlu_log_likelihood,
+)
 from voc.records import Segment, VocRecord
 from voc.run import ModelEntry, Run, open_run, write_models
 from voc.store import LocalStore
@@ -206,6 +212,10 @@ class FakeRun:
         prefix = "base-model" if name == "base" else self.layout.export(name)
         return read_manifest(self.store, prefix).digest
 
+    def commit_data(self):
+        """List the data directory's files again, after a test changed one in place."""
+        return commit_folder(self.store, self.layout.data, self.store.local_path(self.layout.data))
+
     def write_model_answers(self, name, skill):
         generator = random.Random(name)
         lines = {
@@ -255,13 +265,14 @@ class FakeRun:
             text = render_answer(segments)
         return {
             "custom_id": record.id,
-            "prompt_hash": hash_prompt("internalized", self.taxonomy),
+            "prompt_hash": hash_comment_prompt(hash_prompt("internalized", self.taxonomy), record.comment),
             "text": text,
             "finish_reason": "stop",
             "usage": {"prompt_tokens": 40, "completion_tokens": 30},
             "segments": None if segments is None else [segment.to_json() for segment in segments],
             "failure": failure,
             "strict": failure is None,
+            "repair": None,
         }
 
     def _known_line(self, index, question, skill, generator):

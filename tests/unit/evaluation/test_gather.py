@@ -9,6 +9,7 @@ from evaluation.examples import MAX_CHARACTERS, pick_examples
 from evaluation.gather import describe_inputs, gather
 from evaluation.items import check_pairing, read_items
 from voc.errors import ConfigError, CoverageError, IntegrityError
+from voc.prompts import hash_prompt
 from voc.run import find_model, read_models, write_models
 
 MIX, CUSTOMER = "mix-75-25", "customer-only"
@@ -129,6 +130,55 @@ def test_a_changed_file_is_refused(fake_run):
     path = fake_run.root / fake_run.shard(MIX, "voc", 1) / "predictions.jsonl"
     path.write_bytes(path.read_bytes().replace(b"true", b"true "))
     assert "has SHA-256" in _refused(fake_run, IntegrityError)
+
+
+def test_a_shard_file_that_is_cut_in_the_middle_is_refused(fake_run):
+    path = fake_run.root / fake_run.shard(MIX, "voc", 1) / "predictions.jsonl"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "has SHA-256" in _refused(fake_run, IntegrityError)
+
+
+def test_a_comment_that_was_changed_after_it_was_asked_is_refused(fake_run):
+    changed = [
+        r.to_json() | {"comment": r.comment + "!"} if i == 4 else r.to_json() for i, r in enumerate(fake_run.test)
+    ]
+    path = fake_run.root / fake_run.layout.data / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    fake_run.commit_data()
+    assert f"voc: 1 of 150 expected items asked with another prompt ({fake_run.test[4].id})" in _refused(fake_run)
+
+
+@pytest.mark.parametrize("change", [{"structured_output": True, "schema_hash": "a"}, {"max_tokens": 7}])
+def test_a_shard_answered_with_other_decoding_is_refused(fake_run, change):
+    decoding = load_questions(fake_run.run).decoding
+    for shard in range(2):
+        fake_run.touch_manifest(fake_run.shard(MIX, "voc", shard), decoding=decoding)
+    load_answers(fake_run.run, find_model(fake_run.run, MIX), load_questions(fake_run.run))
+    fake_run.touch_manifest(fake_run.shard(MIX, "voc", 1), decoding={**decoding, **change})
+    assert "a row holds answers of one kind of decoding" in _refused(fake_run, IntegrityError)
+
+
+def test_results_declare_decoding_and_prompt_and_have_every_table(fake_run):
+    gather(fake_run.run)
+    voc = json.loads(fake_run.store.read_bytes(f"{fake_run.layout.results(MIX)}/results.json"))["voc"]
+    assert voc["decoding"] == {"structured_output": False, "schema_hash": None, "max_tokens": 1024, "temperature": 0}
+    assert voc["prompt"]["hash"] == hash_prompt("internalized", fake_run.taxonomy)
+    assert {"labels", "languages", "segmentation", "confusion", "strict", "repairs", "level_intervals"} <= voc.keys()
+    assert sum(row["support"] for row in voc["labels"]) == voc["levels"]["L4"]["gold"]
+
+
+def test_rows_that_no_arm_may_draw_teach_nothing(fake_run):
+    before = load_questions(fake_run.run).training
+    rows = [{"source": "customer", "row": row, "id": before[row].id, "reason": "held_out"} for row in (0, 5)]
+    path = fake_run.root / fake_run.layout.data / "dropped.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fake_run.commit_data()
+    after = load_questions(fake_run.run).training
+    assert after == (*before[1:5], *before[6:])
+    path.write_text(json.dumps({**rows[0], "id": "another"}) + "\n")
+    fake_run.commit_data()
+    with pytest.raises(IntegrityError, match="row 0 of customer is 'another'"):
+        load_questions(fake_run.run)
 
 
 def test_a_damaged_manifest_is_refused(fake_run):

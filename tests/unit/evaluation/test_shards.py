@@ -63,6 +63,32 @@ def test_a_part_file_torn_in_its_first_line_is_started_over(tmp_path):
         assert part.lines == [{"id": 1}]
 
 
+@pytest.mark.parametrize("torn", [b'{"id": 2, "te\n', b"\x00\x00\xff\xfe\n", b"[1]\n", b"\n"])
+def test_a_line_that_is_torn_in_the_middle_and_what_follows_are_asked_again(tmp_path, capsys, torn):
+    with PartFile(LocalStore(tmp_path), "shard", {}) as part:
+        part.append({"id": 1})
+        path = part._path
+    path.write_bytes(path.read_bytes() + torn + b'{"id": 3}\n')
+    with PartFile(LocalStore(tmp_path), "shard", {}) as part:
+        assert part.lines == [{"id": 1}]
+        part.append({"id": 2})
+    assert f"1 lines are whole, the {len(torn) + 10} bytes after them are dropped" in capsys.readouterr().out
+    with PartFile(LocalStore(tmp_path), "shard", {}) as part:
+        assert part.lines == [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_part_file_cut_anywhere_keeps_its_whole_lines(tmp_path, cut):
+    with PartFile(LocalStore(tmp_path), "shard", {}) as part:
+        for number in range(3):
+            part.append({"id": number, "text": "ü\u2028\r"})
+        path = part._path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    with PartFile(LocalStore(tmp_path), "shard", {}) as part:
+        assert [line["id"] for line in part.lines] == list(range(whole[:-cut].count(b"\n") - 1))
+
+
 def test_another_machine_goes_on_from_the_copy_in_the_store(tmp_path, monkeypatch):
     store = FarStore(tmp_path / "store")
     monkeypatch.setattr("evaluation.shards.COPY_EVERY_S", -1)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from evaluation.items import Items
-from evaluation.metrics import count_labels, score_labels
+from evaluation.label_counts import count_labels
+from evaluation.metrics import score_labels
 from evaluation.shared_labels import restrict_items
 from voc.taxonomy import LabelPath, NodePath
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from evaluation.label_counts import count_labels
 from evaluation.training_support import (
     assign_buckets,
     build_lookup,
+    collect_labels,
     count_support,
     measure_lookup_floor,
     score_buckets,
@@ -27,6 +29,11 @@ def test_support_counts_comments_and_not_segments():
     assert count_support([record, _record("2", "one", one="a")]) == {PATHS[0]: 2}
 
 
+def test_labels_and_emotions_of_the_training_rows_are_collected():
+    labels = collect_labels([_record("1", "one", one="a"), _record("2", "one", one="a")])
+    assert (labels.support, labels.emotions) == ({PATHS[0]: 2}, {"ok"})
+
+
 def test_head_holds_half_of_the_occurrences_torso_goes_to_80_percent_and_unseen_is_apart():
     # 40, 30, 10, 10, 10 of 100: a and b reach 50 (b starts at 40), c starts at 70, d starts at 80.
     support = dict(zip(PATHS, (40, 30, 10, 10, 10, 0), strict=True))
@@ -46,7 +53,8 @@ def test_without_training_rows_every_label_is_unseen():
 
 def test_buckets_are_scored_on_their_own_labels():
     support = dict(zip(PATHS, (40, 30, 10, 10, 10, 0), strict=True))
-    rows = score_buckets([{PATHS[0], PATHS[4]}, {PATHS[2]}], [{PATHS[0]}, {PATHS[3]}], TAXONOMY, support)
+    counts = count_labels([{PATHS[0], PATHS[4], ("new",) * 4}, {PATHS[2]}], [{PATHS[0]}, {PATHS[3]}])
+    rows = score_buckets(counts, assign_buckets(TAXONOMY, support), support)
     by_name = {row["name"]: row for row in rows}
     assert by_name["head"] == {
         "name": "head",
