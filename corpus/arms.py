@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from corpus.draw import plan_draw
-from corpus.file_places import StoredFile
 from corpus.order import TrainingOrder
 from corpus.packing import PackingPlan, plan_packing
 from corpus.ray_session import MapParts
 from corpus.samples import ShardTask, cut_into_shards, write_shard
-from corpus.sources import UsableRows
+from corpus.sources import UsableRows, list_token_files
 from voc.config_arms import ArmConfig
 from voc.config_training import TrainingConfig
 from voc.errors import MixtureError
@@ -24,6 +23,7 @@ from voc.store import Store
 
 SAMPLES_VERSION = 1
 _MAX_ATTEMPTS = 12
+_SLICE_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def plan_arm(arm: ArmConfig, training: TrainingConfig, usable: Mapping[str, Usab
     if training.batch_unit == "samples":
         num_samples = training.max_steps * training.global_batch_size
         sizes = np.full(training.max_steps, training.global_batch_size, dtype=np.int64)
-        places, no_rows = np.arange(num_samples), np.full(num_samples, -1, np.int32)
+        places, no_rows = np.arange(num_samples, dtype=np.int32), np.full(num_samples, -1, np.int32)
         return ArmPlan(arm.name, draw(num_samples), sizes, places, no_rows, notes=notes)
     plan, packing = _fill_rows(arm, training, usable, draw)
     return replace(lay_out_rows(arm.name, plan, packing, training.max_steps), notes=notes)
@@ -91,11 +91,12 @@ def lay_out_rows(name: str, plan: MixturePlan, packing: PackingPlan, num_steps: 
             expected=f"at least one row for each of {num_steps} steps",
             remedy="lower training.max_seq_len or training.max_steps, or raise training.global_batch_size",
         )
-    step_of_row = np.arange(packing.num_rows) * num_steps // packing.num_rows
+    step_of_row = (np.arange(packing.num_rows) * num_steps // packing.num_rows).astype(np.int32)
     first_rows = np.searchsorted(step_of_row, np.arange(num_steps))
     steps = step_of_row[packing.row_of]
-    positions = np.lexsort((packing.row_of, steps))
-    packed_rows = (packing.row_of - first_rows[steps])[positions].astype(np.int32)
+    # Rows go up with their steps, so this is the order of steps and, inside, of rows.
+    positions = np.argsort(packing.row_of, kind="stable").astype(np.int32)
+    packed_rows = (packing.row_of - first_rows.astype(np.int32)[steps])[positions]
     return ArmPlan(name, plan, np.bincount(steps, minlength=num_steps), positions, packed_rows, packing)
 
 
@@ -134,26 +135,42 @@ def _fill_rows(
     return best
 
 
+def iterate_rows(
+    plan: MixturePlan, usable: Mapping[str, UsableRows], positions: np.ndarray | range
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield, slice by slice of the positions, the slice, the index of each share and the row number in its source.
+
+    What a position costs in memory is needed for one slice at a time only.
+    """
+    order = TrainingOrder(plan)
+    selected = [usable[share.name].select(share.category) for share in plan.shares]
+    for start in range(0, len(positions), _SLICE_ROWS):
+        part = slice(start, min(start + _SLICE_ROWS, len(positions)))
+        strata, rows = order.locate_at(positions[part])
+        for index, numbers in enumerate(selected):
+            chosen = strata == index
+            rows[chosen] = numbers[rows[chosen]]
+        yield part, strata, rows
+
+
 def locate_rows(
-    plan: MixturePlan, usable: Mapping[str, UsableRows], positions: np.ndarray
+    plan: MixturePlan, usable: Mapping[str, UsableRows], positions: np.ndarray | range
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for positions of the order the index of the share and the row number in its source."""
-    strata, rows = TrainingOrder(plan).locate(0, plan.num_samples)
-    strata, rows = strata[positions], rows[positions]
-    numbers = np.zeros_like(rows)
-    for index, share in enumerate(plan.shares):
-        chosen = strata == index
-        numbers[chosen] = usable[share.name].select(share.category)[rows[chosen]]
+    strata = np.zeros(len(positions), dtype=np.int32)
+    numbers = np.zeros(len(positions), dtype=np.int64)
+    for part, *found in iterate_rows(plan, usable, positions):
+        strata[part], numbers[part] = found
     return strata, numbers
 
 
 def read_lengths(plan: MixturePlan, usable: Mapping[str, UsableRows]) -> np.ndarray:
     """Return [samples] the tokens of every sample, in training order."""
-    strata, numbers = locate_rows(plan, usable, np.arange(plan.num_samples))
     lengths = np.zeros(plan.num_samples, dtype=np.int32)
-    for index, share in enumerate(plan.shares):
-        chosen = strata == index
-        lengths[chosen] = usable[share.name].source.lengths[numbers[chosen]]
+    for part, strata, numbers in iterate_rows(plan, usable, range(plan.num_samples)):
+        for index, share in enumerate(plan.shares):
+            chosen = strata == index
+            lengths[part][chosen] = usable[share.name].source.lengths[numbers[chosen]]
     return lengths
 
 
@@ -179,29 +196,33 @@ def plan_shards(
     plan: ArmPlan, usable: Mapping[str, UsableRows], store_uri: str, prefix: str
 ) -> tuple[list[ShardTask], list[dict[str, Any]]]:
     """Return the shards to write, and which steps and samples each will hold."""
-    strata, numbers = locate_rows(plan.plan, usable, plan.positions)
-    token_files: list[StoredFile] = []
-    files = np.zeros(len(strata), dtype=np.int32)
-    rows = np.zeros(len(strata), dtype=np.int64)
-    lengths = np.zeros(len(strata), dtype=np.int64)
-    for index, share in enumerate(plan.plan.shares):
-        chosen, source = strata == index, usable[share.name]
-        parts, places = source.locate(numbers[chosen])
-        files[chosen], rows[chosen] = parts + len(token_files), places
-        lengths[chosen] = source.source.lengths[numbers[chosen]]
-        token_files += [file for file in source.token_files if file is not None]
+    token_files, first_files, first_rows = list_token_files(usable, [share.name for share in plan.plan.shares])
+    num_samples = len(plan.positions)
+    files, rows = (np.zeros(num_samples, dtype=np.int32) for _ in range(2))
+    shares = np.zeros(num_samples, dtype=np.int16)
     ends = np.cumsum(plan.step_sizes)
-    step_tokens = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])])
-    tasks, shards = [], []
+    step_tokens = np.zeros(len(ends), dtype=np.int64)
+    for part, strata, numbers in iterate_rows(plan.plan, usable, plan.positions):
+        lengths = np.zeros(len(strata), dtype=np.int64)
+        for index, share in enumerate(plan.plan.shares):
+            chosen, source = strata == index, usable[share.name]
+            of_part, rows[part][chosen] = source.locate(numbers[chosen])
+            files[part][chosen] = first_files[share.name] + of_part
+            lengths[chosen] = source.source.lengths[numbers[chosen]]
+        shares[part] = strata
+        steps = np.searchsorted(ends, np.arange(part.start, part.stop), side="right")
+        np.add.at(step_tokens, steps, lengths)
+    tasks, described = [], []
     for number, (first, end) in enumerate(cut_into_shards(step_tokens)):
         start, stop = (int(ends[first - 1]) if first else 0), int(ends[end - 1])
         name = f"part-{number:05d}.arrow"
-        shards.append({"path": name, "first_step": first, "end_step": end, "first_sample": start, "end_sample": stop})
+        described.append(
+            {"path": name, "first_step": first, "end_step": end, "first_sample": start, "end_sample": stop}
+        )
         tasks.append(
             ShardTask(
-                store_uri, prefix, name, tuple(token_files), files[start:stop], rows[start:stop],
-                strata[start:stop].astype(np.int32), numbers[start:stop], plan.packed_rows[start:stop],
-                plan.step_sizes[first:end],
+                store_uri, prefix, name, token_files, first_rows, files[start:stop], rows[start:stop],
+                shares[start:stop], plan.packed_rows[start:stop], plan.step_sizes[first:end],
             )
         )  # fmt: skip
-    return tasks, shards
+    return tasks, described

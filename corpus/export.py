@@ -216,7 +216,7 @@ def _write_checked(lines: Iterable[str], path: Path, kind: RowFormat) -> int:
 
 def _count_drawn(plan: ArmPlan, usable: Mapping[str, UsableRows], source: str) -> dict[str, float]:
     """Return the share of each category in what is drawn of a source, in the unit of the mixture's weights."""
-    strata, numbers = locate_rows(plan.plan, usable, np.arange(plan.plan.num_samples))
+    strata, numbers = locate_rows(plan.plan, usable, range(plan.plan.num_samples))
     names = np.array([share.name == source for share in plan.plan.shares])
     rows = usable[source]
     figures = rows.figures

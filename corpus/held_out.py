@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from corpus.file_places import StoredFile
 from corpus.order import derive_key, permute
 from corpus.samples import ShardTask, write_shard
-from corpus.sources import UsableRows
+from corpus.sources import UsableRows, list_token_files
 from voc.errors import DataError
 from voc.manifest import Manifest, write_manifest
 from voc.mixture import Stratum
@@ -162,20 +161,17 @@ def write_held_out(
     stratum as it reads steps.
     """
     parts = [part for part in held_out if len(part.numbers)]
-    token_files: list[StoredFile] = []
+    token_files, starts, first_rows = list_token_files(usable, [part.stratum.source for part in parts])
     files, rows = [], []
     for part in parts:
-        source = usable[part.stratum.source]
-        of_part, places = source.locate(part.numbers)
-        files.append(of_part + len(token_files))
+        of_part, places = usable[part.stratum.source].locate(part.numbers)
+        files.append(starts[part.stratum.source] + of_part)
         rows.append(places)
-        token_files += [file for file in source.token_files if file is not None]
     sizes = np.array([len(part.numbers) for part in parts], dtype=np.int64)
     total = int(sizes.sum())
     task = ShardTask(
-        store.uri, prefix, FILE_NAME, tuple(token_files), np.concatenate(files), np.concatenate(rows),
-        np.repeat(np.arange(len(parts), dtype=np.int32), sizes), np.concatenate([part.numbers for part in parts]),
-        np.full(total, -1, dtype=np.int32), sizes,
+        store.uri, prefix, FILE_NAME, token_files, first_rows, np.concatenate(files), np.concatenate(rows),
+        np.repeat(np.arange(len(parts), dtype=np.int32), sizes), np.full(total, -1, dtype=np.int32), sizes,
     )  # fmt: skip
     store.delete_prefix(prefix)
     shard = {"path": FILE_NAME, "first_step": 0, "end_step": len(parts), "first_sample": 0, "end_sample": total}

@@ -101,7 +101,18 @@ class TrainingOrder:
         """
         if not 0 <= start <= stop <= len(self):
             raise ValueError(f"positions {start} to {stop} were asked for, the order has 0 to {len(self)}")
-        draws = permute(np.arange(start, stop, dtype=np.int64), max(1, len(self)), self._key)
+        return self.locate_at(np.arange(start, stop, dtype=np.int64))
+
+    def locate_at(self, positions: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """Return the same for positions in any order.
+
+        Args:
+            positions: [n] positions of the order, repeats allowed.
+
+        Raises:
+            ValueError: If one is not inside the order.
+        """
+        draws = permute(positions, max(1, len(self)), self._key)
         strata = np.searchsorted(self._starts, draws, side="right") - 1
         rows = np.empty_like(draws)
         for index in np.unique(strata):

@@ -59,10 +59,10 @@ class ShardTask:
         prefix: The arm's folder of samples.
         name: File of the shard.
         token_files: The token files of all sources.
+        first_rows: The row number, in its source, of the first row of each token file.
         files: [samples] index of each sample's token file.
         rows: [samples] its row in that file.
         shares: [samples] index of its stratum in the mixture.
-        source_rows: [samples] its row number in its source.
         packed_rows: [samples] its packed row in its step, or -1.
         step_sizes: [steps] samples of each step.
     """
@@ -71,10 +71,10 @@ class ShardTask:
     prefix: str
     name: str
     token_files: tuple[StoredFile, ...]
+    first_rows: np.ndarray
     files: np.ndarray
     rows: np.ndarray
     shares: np.ndarray
-    source_rows: np.ndarray
     packed_rows: np.ndarray
     step_sizes: np.ndarray
 
@@ -102,6 +102,8 @@ def cut_into_shards(step_tokens: np.ndarray, max_tokens: int = SHARD_TOKENS) -> 
 def write_shard(task: ShardTask) -> StoredFile:
     """Gather the samples of one shard from the token files and write it."""
     samples = _gather(task)
+    shares = task.shares.astype(np.int32)
+    source_rows = task.first_rows[task.files] + task.rows
 
     def write(path: Path) -> None:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SAMPLE_SCHEMA) as file:
@@ -109,7 +111,7 @@ def write_shard(task: ShardTask) -> StoredFile:
             for size in task.step_sizes.tolist():
                 start, end = end, end + size
                 tokens = make_token_batch(samples[start:end])
-                columns = [pa.array(c[start:end]) for c in (task.packed_rows, task.shares, task.source_rows)]
+                columns = [pa.array(c[start:end]) for c in (task.packed_rows, shares, source_rows)]
                 file.write_batch(pa.record_batch([*tokens.columns, *columns], schema=SAMPLE_SCHEMA))
 
     return store_file(task.store_uri, task.prefix, task.name, write)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,7 +137,7 @@ class UsableRows:
 
     Attributes:
         source: The source.
-        numbers: [usable] int64 row numbers in the source, ascending.
+        numbers: [usable] int32 row numbers in the source, ascending.
     """
 
     source: Source
@@ -169,9 +169,13 @@ class UsableRows:
 
     def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return for row numbers of the source the part they lie in and their row there."""
-        starts = np.cumsum([0, *(len(part.lengths) for part in self.source.parts)])
-        parts = np.searchsorted(starts, numbers, side="right") - 1
-        return parts, numbers - starts[parts]
+        parts = np.searchsorted(self.part_starts, numbers, side="right") - 1
+        return parts, numbers - self.part_starts[parts]
+
+    @cached_property
+    def part_starts(self) -> np.ndarray:
+        """[parts + 1] int64 row number of each part's first row, and of the source's end."""
+        return np.cumsum([0, *(len(part.lengths) for part in self.source.parts)])
 
     @property
     def token_files(self) -> list[StoredFile | None]:
@@ -185,5 +189,27 @@ def choose_usable(sources: Sequence[Source], dropped: dict[str, np.ndarray]) -> 
     for source in sources:
         keep = np.ones(source.num_rows, dtype=bool)
         keep[np.asarray(dropped.get(source.name, ()), dtype=np.int64)] = False
-        usable[source.name] = UsableRows(source, np.flatnonzero(keep))
+        usable[source.name] = UsableRows(source, np.flatnonzero(keep).astype(np.int32))
     return usable
+
+
+def list_token_files(
+    usable: Mapping[str, UsableRows], names: Iterable[str]
+) -> tuple[tuple[StoredFile, ...], dict[str, int], np.ndarray]:
+    """Return the token files of some sources, one after the other.
+
+    Args:
+        usable: The rows of all sources, by name.
+        names: Which sources; repeats count once.
+
+    Returns:
+        The files, the index of each source's first one, and [files] the row number, in its source, of each one's first row.
+    """
+    files: list[StoredFile] = []
+    starts: dict[str, int] = {}
+    first_rows = [np.zeros(0, dtype=np.int64)]
+    for name in dict.fromkeys(names):
+        starts[name] = len(files)
+        files += [file for file in usable[name].token_files if file is not None]
+        first_rows.append(usable[name].part_starts[:-1])
+    return tuple(files), starts, np.concatenate(first_rows)
