@@ -88,6 +88,10 @@ bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer
 bench-ray: env ## The same training under Ray Train and under torchrun, in turns (BENCH_RAY="--pairs 3 --steps 40")
 	@$(RAY_PYTHON) -m benchmarks.ray_share $(BENCH_RAY)
 
+.PHONY: bench-score
+bench-score: env ## Scoring 1 M VOC predictions with 2,000 resamples against a scikit-learn loop (BENCH_SCORE="--rows 20000")
+	@$(RAY_PYTHON) -m benchmarks.score_vs_sklearn $(BENCH_SCORE)
+
 ##@ Help
 
 .PHONY: help

@@ -115,11 +115,9 @@ def count_level(pairs: LabelPairs, depth: int) -> LabelCounts:
     of_path = np.array([place[path[:depth]] for path in pairs.paths], dtype=np.int64)
     n, size = pairs.num_comments, len(labels)
     # One number per (comment, label), so that sets are compared by sorting.
-    predicted, gold = (np.unique(rows * size + of_path[ids]) for rows, ids in (pairs.predicted, pairs.gold))
-    hits = np.intersect1d(predicted, gold, assume_unique=True)
-    extra = predicted[~_is_among(predicted, hits)]
-    missed = gold[~_is_among(gold, hits)]
-    keys = (hits, extra, missed)
+    predicted, gold = (_sort_distinct(rows * size + of_path[ids]) for rows, ids in (pairs.predicted, pairs.gold))
+    is_hit, is_found = _is_among(predicted, gold), _is_among(gold, predicted)
+    keys = (predicted[is_hit], predicted[~is_hit], gold[~is_found])
     table_rows = np.concatenate([key % max(size, 1) + kind * size for kind, key in enumerate(keys)])
     columns = np.concatenate([key // max(size, 1) for key in keys])
     outcomes = csr_matrix((np.ones(len(columns)), (table_rows, columns)), shape=(3 * size, n))
@@ -129,10 +127,20 @@ def count_level(pairs: LabelPairs, depth: int) -> LabelCounts:
     return LabelCounts(labels, outcomes, samples)
 
 
-def _is_among(sorted_values: IntArray, chosen: IntArray) -> NDArray[np.bool_]:
-    """Tell which of some sorted values are among `chosen`, a sorted part of them."""
-    found = np.zeros(len(sorted_values), dtype=np.bool_)
-    found[np.searchsorted(sorted_values, chosen)] = True
+def _sort_distinct(values: IntArray) -> IntArray:
+    """Sort values and keep one of each; numpy.unique hashes, which is far slower for millions of such numbers."""
+    ordered = np.sort(values)
+    is_first = np.ones(len(ordered), dtype=np.bool_)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first]
+
+
+def _is_among(values: IntArray, others: IntArray) -> NDArray[np.bool_]:
+    """Tell which of some sorted, distinct values are among others, sorted and distinct too."""
+    if not len(others):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(others, values), len(others) - 1)
+    found: NDArray[np.bool_] = others[places] == values
     return found
 
 
