@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import time
 
+from benchmarks.memory import read_pss_bytes
 from benchmarks.score_rows import make_rows
 from evaluation.label_counts import count_levels
 from evaluation.label_measures import measure_labels
@@ -25,12 +27,12 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = make_rows(arguments.rows, arguments.seed)
     buckets = assign_buckets(rows.taxonomy, rows.training_support)
-    input_bytes = _peak_bytes()
+    input_bytes = read_pss_bytes(os.getpid())
     bootstrap = Bootstrap(arguments.resamples, 0.95, arguments.seed)
     wall, cpu = time.perf_counter(), time.process_time()
     measured = measure_labels(rows.predicted, rows.gold, buckets, rows.training_support, bootstrap)
     figures = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    figures |= {"input_rss_bytes": input_bytes, "peak_rss_bytes": _peak_bytes()}
+    figures |= {"input_pss_bytes": input_bytes, "peak_rss_bytes": _peak_bytes()}
     point = {name: {a: list(level[a].values()) for a in AVERAGES} for name, level in measured["levels"].items()}
     point["hierarchical"] = [measured["hierarchical"][name] for name in ("precision", "recall", "f1")]
     point["buckets"] = {b["name"]: [b[name] for name in ("precision", "recall", "f1")] for b in measured["buckets"]}

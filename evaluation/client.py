@@ -224,5 +224,5 @@ def _read_cached_tokens(usage: Mapping[str, Any]) -> int | None:
 
 
 def _to_valid_text(text: str) -> str:
-    """Replace lone surrogates, which JSON may carry and UTF-8 files may not."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Replace lone surrogates, which JSON may carry and UTF-8 files may not, by U+FFFD, so that the damage can be counted."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

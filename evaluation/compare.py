@@ -98,6 +98,7 @@ def compare_nights(new: Night, old: Night, changes: TaxonomyChanges | None, boot
         "num_resamples": bootstrap.num_resamples,
         "new": _describe(new, kept_new, bootstrap),
         "old": _describe(old, kept_old, bootstrap),
+        "asked_differently": list_other_asking(new, old),
         "leaves": {
             "num_new": len(new.taxonomy.leaves),
             "num_old": len(old.taxonomy.leaves),
@@ -108,6 +109,13 @@ def compare_nights(new: Night, old: Night, changes: TaxonomyChanges | None, boot
         },
         "paired": pair_nights(new, kept_new, old, kept_old, bootstrap),
     }
+
+
+def list_other_asking(new: Night, old: Night) -> list[dict[str, Any]]:
+    """Return {setting, old, new} for everything in which the two rows were asked differently; None: not declared."""
+    names = sorted(new.asked.keys() | old.asked.keys())
+    pairs = [{"setting": name, "old": old.asked.get(name), "new": new.asked.get(name)} for name in names]
+    return [pair for pair in pairs if pair["old"] != pair["new"]]
 
 
 def _describe(night: Night, kept: Items, bootstrap: Bootstrap) -> dict[str, Any]:

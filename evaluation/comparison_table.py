@@ -16,11 +16,20 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     changes = comparison["changes"] or "none given, so a leaf is shared only under the same path"
     leaves = comparison["leaves"]
     parts = [
-        "\n".join([*head, f"changes of the taxonomy: {changes}", *_describe_leaves(leaves)]),
+        "\n".join(
+            [*head, *_describe_asking(comparison), f"changes of the taxonomy: {changes}", *_describe_leaves(leaves)]
+        ),
         f"F1 with {comparison['confidence']:.0%} intervals\n{format_columns(_figure_rows(comparison))}",
         "\n".join(_describe_pairs(comparison)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _describe_asking(comparison: Mapping[str, Any]) -> list[str]:
+    return [
+        f"asked differently: {pair['setting']} was {pair['old']} (old) and is {pair['new']} (new): a difference may come from that"
+        for pair in comparison["asked_differently"]
+    ]
 
 
 def _describe_leaves(leaves: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from evaluation.answers import VOC
 from evaluation.decide import read_decision, read_results
@@ -32,6 +33,7 @@ class Night:
         taxonomy: The labels of that night.
         items: Gold and predicted labels per test comment.
         comments: Text of every test comment by its id.
+        asked: How the model was asked, as its row declares it: prompt variant and decoding.
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class Night:
     taxonomy: Taxonomy
     items: Items
     comments: Mapping[str, str]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose_model(run: Run, name: str | None, option: str) -> ModelEntry:
@@ -92,7 +95,16 @@ def read_night(run: Run, model: str) -> Night:
     items = read_items(run.store.read_bytes(f"{results}/{ITEMS_NAME}"))
     if not items.ids[VOC]:
         raise DataError(f"the run {run_id!r} has no test comments", expected="at least one")
-    return Night(run_id, model, read_results(run, model)["model"]["digest"], taxonomy, items, comments)
+    measured = read_results(run, model)
+    return Night(
+        run_id, model, measured["model"]["digest"], taxonomy, items, comments, _describe_asking(measured["voc"])
+    )
+
+
+def _describe_asking(voc: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row declares, without the hashes: those follow the taxonomy, which is what may differ."""
+    decoding = {name: value for name, value in voc.get("decoding", {}).items() if name != "schema_hash"}
+    return {"prompt_variant": voc["prompt"]["variant"], **decoding}
 
 
 def _read_file(run: Run, manifest: Manifest, name: str) -> bytes:

@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def make_side(wall_s, **more):
-    memory = {"peak_rss_bytes": 9 * MIB, "input_rss_bytes": MIB}
+    memory = {"peak_rss_bytes": 9 * MIB, "input_pss_bytes": MIB}
     return {"wall_s": wall_s, "cpu_s": 1.0, **memory, "point": 0.5, "resampled": [], **more}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -258,6 +258,18 @@ def test_pairs_are_found_in_any_order_and_changed_gold_labels_are_counted():
     paired = compare_nights(new, old, None, FEW)["paired"]
     assert (paired["num_comments"], paired["num_other_gold"]) == (2, 1)
     assert paired["f1"]["samples"]["value"] == 0.5
+
+
+def test_rows_that_were_asked_differently_are_not_compared_without_saying_so():
+    old = make_night("o", [A], [[A]], [[A]], {"1": "one"})
+    free, bound = ({"prompt_variant": "taxonomy", "structured_output": on} for on in (False, True))
+    found = compare_nights(replace(old, asked=bound), replace(old, asked=free), None, FEW)
+    assert found["asked_differently"] == [{"setting": "structured_output", "old": False, "new": True}]
+    assert "asked differently: structured_output was False (old) and is True (new)" in format_comparison(
+        {"changes": None, **found}
+    )
+    same = compare_nights(replace(old, asked=free), replace(old, asked=free), None, FEW)
+    assert "asked differently" not in format_comparison({"changes": None, **same})
 
 
 def test_taxonomies_without_a_shared_leaf_are_refused():

@@ -50,6 +50,7 @@ CASES = [
     ("an emotion nobody has", GOOD.replace("sad", "melancholic"), None),
     ("a label nobody has", GOOD.replace("Battery", "Batteries"), None),
     ("replacement characters", GOOD.replace("comment", "comm\ufffdnt"), None),
+    ("half a surrogate pair on the wire", GOOD.replace("comment", "comm\ud83dnt"), None),
     ("no segments", "[]", None),
 ]
 FAILURES = set(get_args(Failure))
@@ -74,7 +75,7 @@ def answered(tmp_path_factory):
 def test_it_is_counted_under_its_name(answered, number):
     line, (_, text, name) = answered[1][number], CASES[number]
     assert line["custom_id"] == f"c{number}"
-    assert line["text"] == text
+    assert line["text"] == text.replace("\ud83d", "\ufffd")
     assert line["failure"] == (name if name in FAILURES else None)
     assert line["repair"] == (None if name in FAILURES else name)
     assert line["strict"] is (name is None)
@@ -105,7 +106,7 @@ def test_the_measures_say_what_was_wrong_and_never_only_zero(answered):
     assert rates["strict_failure"]["count"] == num_failed + 6
     assert [
         rates[name]["count"] for name in ("unknown_emotion", "invented_label", "rewritten_content", "damaged_text")
-    ] == [1] * 4
+    ] == [1, 1, 2, 2]
     readable = len(CASES) - num_failed
     # Of the readable answers one says nothing and one has a label nobody has.
     assert measured["levels"]["L4"]["micro"]["recall"] == pytest.approx((readable - 2) / len(CASES))
