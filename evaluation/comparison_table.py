@@ -27,7 +27,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
 
 def _describe_asking(comparison: Mapping[str, Any]) -> list[str]:
     return [
-        f"asked differently: {pair['setting']} was {pair['old']} (old) and is {pair['new']} (new): a difference may come from that"
+        f"asked differently: {pair['setting']} was {pair['old']} (old) and is {pair['new']} (new); a difference may be due to it"
         for pair in comparison["asked_differently"]
     ]
 
