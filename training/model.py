@@ -81,9 +81,11 @@ def make_trainable(model: PreTrainedModel, training: TrainingConfig, ranks: Rank
         if training.compile == "layers":
             # The function and not the module, so that FSDP's hooks stay outside.
             layer.forward = torch.compile(layer.forward)  # type: ignore[method-assign]
-    torch.nn.Module.to(model, ranks.device)
     if ranks.world_size > 1 or training.param_dtype != training.master_dtype:
+        # FSDP moves layer after layer to the device as it shards them: the whole model may not fit there.
         shard_model(model, training.param_dtype, ranks, training.experts.parallel_size)
+    else:
+        torch.nn.Module.to(model, ranks.device)
     model.train()
 
 
