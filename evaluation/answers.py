@@ -13,20 +13,21 @@ from typing import Any
 
 from evaluation.coverage import list_coverage_problems
 from evaluation.general import GeneralAnswers
+from evaluation.mmlu_protocols import PROTOCOLS, hash_questions, make_asking, suite_of
 from evaluation.voc_answers import VocAnswer
 from evaluation.voc_schema import describe_decoding
 from voc.config import NightforgeConfig
 from voc.errors import IntegrityError
-from voc.manifest import Manifest, digest_bytes, read_manifest, verify_directory
+from voc.manifest import Manifest, read_manifest, verify_directory
 from voc.mmlu import MmluItem, load_mmlu
 from voc.model_folder import digest_model
-from voc.prompts import hash_comment_prompt, hash_prompt, render_mmlu_generative, render_mmlu_log_likelihood
+from voc.prompts import hash_comment_prompt, hash_prompt
 from voc.records import Segment, VocRecord, read_voc_rows
 from voc.run import ModelEntry, Run
 from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 
-VOC, LOG_LIKELIHOOD, GENERATIVE = "voc", "mmlu_log_likelihood", "mmlu_generative"
-SUITE_FILES = {VOC: "predictions.jsonl", LOG_LIKELIHOOD: "samples.jsonl", GENERATIVE: "samples.jsonl"}
+VOC, LOG_LIKELIHOOD, GENERATIVE, LETTER = "voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter"
+SUITE_FILES = {VOC: "predictions.jsonl", **dict.fromkeys((LOG_LIKELIHOOD, GENERATIVE, LETTER), "samples.jsonl")}
 DROPPED = "dropped.jsonl"
 Line = dict[str, Any]
 
@@ -78,8 +79,8 @@ class ModelAnswers:
         ]
 
     def general_answers(self) -> GeneralAnswers:
-        """Return both protocols' lines side by side."""
-        return GeneralAnswers(self.lines[LOG_LIKELIHOOD], self.lines[GENERATIVE])
+        """Return the protocols' lines side by side."""
+        return GeneralAnswers(self.lines[LOG_LIKELIHOOD], self.lines[GENERATIVE], self.lines[LETTER])
 
 
 def load_questions(run: Run) -> Questions:
@@ -98,15 +99,10 @@ def load_questions(run: Run) -> Questions:
     prompt_hash = hash_prompt(config.prompt.variant, taxonomy)
     expected = {
         VOC: {record.id: hash_comment_prompt(prompt_hash, record.comment) for record in test},
-        LOG_LIKELIHOOD: {i.custom_id: _hash_log_likelihood(i) for i in mmlu},
-        GENERATIVE: {i.custom_id: digest_bytes(render_mmlu_generative(i.question, i.choices).encode()) for i in mmlu},
+        **{suite_of(p): hash_questions(make_asking(p, config.evaluation.mmlu), mmlu) for p in PROTOCOLS},
     }
     decoding = describe_decoding(config.evaluation.voc, taxonomy)
     return Questions(taxonomy, test, training, mmlu, expected, manifest.digest, decoding)
-
-
-def _hash_log_likelihood(item: MmluItem) -> str:
-    return digest_bytes(render_mmlu_log_likelihood(item.subject, item.question, item.choices).encode())
 
 
 def _read_training(run: Run, manifest: Manifest, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:

@@ -119,14 +119,22 @@ class EndpointClient:
         max_tokens: int,
         response_format: Mapping[str, Any] | None = None,
         keep_last_tokens: int | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Completion:
         """Ask for one greedy answer to a chat; with `keep_last_tokens`, to the end of a chat that is too long.
+
+        `settings` are further fields of the request, such as `stop` or `structured_outputs`.
 
         Raises:
             PromptTooLongError: If the chat does not fit the context.
             EndpointError: As `post`; also if the answer is not of the shape that the protocol promises.
         """
-        body: dict[str, Any] = {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+        body: dict[str, Any] = {
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            **(settings or {}),
+        }
         if response_format is not None:
             body["response_format"] = response_format
         if keep_last_tokens is not None:

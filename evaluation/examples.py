@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from evaluation.answers import GENERATIVE, VOC, Line, ModelAnswers, Questions
+from evaluation.quotes import cut_text
 
 MAX_PER_KIND = 2
-MAX_CHARACTERS = 600
 
 
 def pick_examples(answers: ModelAnswers, questions: Questions) -> list[dict[str, Any]]:
@@ -47,14 +47,11 @@ def _general_kind(line: Line) -> str | None:
 
 
 def _example(kind: str, suite: str, line: Line, question: str, expected: str) -> dict[str, Any]:
-    text = line["text"]
-    if len(text) > MAX_CHARACTERS:
-        text = f"{text[:MAX_CHARACTERS]} [cut: {len(text)} characters]"
     return {
         "kind": kind,
         "suite": suite,
         "custom_id": line["custom_id"],
         "question": question,
         "expected": expected,
-        "text": text,
+        "text": cut_text(line["text"]),
     }

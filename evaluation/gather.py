@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.answers import (
-    GENERATIVE,
-    LOG_LIKELIHOOD,
+    SUITE_FILES,
     VOC,
     ModelAnswers,
     Questions,
@@ -26,9 +25,11 @@ from evaluation.answers import (
     load_questions,
     read_shard_manifests,
 )
+from evaluation.choice_scoring import list_scoring_problems
 from evaluation.coverage import check_coverage
+from evaluation.decomposition import decompose
 from evaluation.examples import pick_examples
-from evaluation.general import compare_general, measure_general
+from evaluation.general import measure_general
 from evaluation.items import write_items
 from evaluation.resampling import Bootstrap
 from evaluation.training_support import collect_labels, measure_lookup_floor
@@ -105,6 +106,7 @@ def _gather_models(
         answers[model.name], found = load_answers(run, model, questions)
         problems += found
     check_coverage(problems)
+    check_coverage(list_scoring_problems({n: a.general_answers().ways_of_scoring() for n, a in answers.items()}))
     floor = measure_lookup_floor(questions.training, questions.test)
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
@@ -132,8 +134,13 @@ def measure_model(
         Bootstrap(resamples, confidence, seed),
     )
     general = measure_general(answers.general_answers(), confidence=confidence)
-    against_base = compare_general(
-        answers.general_answers(), base.general_answers(), num_resamples=resamples, confidence=confidence, seed=seed
+    decomposition = decompose(
+        answers.general_answers(),
+        base.general_answers(),
+        {item.custom_id: item.question for item in questions.mmlu},
+        num_resamples=resamples,
+        confidence=confidence,
+        seed=seed,
     )
     prompt = {"variant": config.prompt.variant, "hash": hash_prompt(config.prompt.variant, questions.taxonomy)}
     reasons = dict(sorted(Counter(line["finish_reason"] for line in answers.lines[VOC]).items()))
@@ -147,10 +154,7 @@ def measure_model(
             "uri": entry.uri,
             "digest": answers.digest,
         },
-        "coverage": {
-            suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
-            for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)
-        },
+        "coverage": {suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}" for suite in SUITE_FILES},
         "cut_prompts": count_cut_prompts(answers),
         "voc": {
             **voc,
@@ -160,7 +164,7 @@ def measure_model(
             "usage": sum_usage(answers),
             "finish_reasons": reasons,
         },
-        "general": {**general, "against_base": against_base},
+        "general": {**general, "against_base": decomposition["figures"], "decomposition": decomposition},
         "examples": pick_examples(answers, questions),
     }
 

@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD, VOC, ModelAnswers, Questions
+from evaluation.answers import GENERATIVE, LETTER, LOG_LIKELIHOOD, VOC, ModelAnswers, Questions
 from evaluation.label_counts import Path as LabelPath
 from voc.errors import CoverageError
 
+GENERAL = (LOG_LIKELIHOOD, GENERATIVE, LETTER)
 _PATHS = pa.list_(pa.list_(pa.string()))
 SCHEMA = pa.schema(
     [
@@ -29,6 +30,7 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         ("correct", pa.bool_()),
         ("schema_leak", pa.bool_()),
+        ("kind", pa.string()),
         ("gold", _PATHS),
         ("predicted", _PATHS),
         ("failure", pa.string()),
@@ -46,7 +48,7 @@ class Items:
         ids: Item ids per suite, in the order of the questions.
         gold: Gold label paths per comment.
         predicted: Predicted label paths per comment.
-        correct: Right or wrong per question, for both general protocols.
+        correct: Right or wrong per question, for each general protocol.
     """
 
     ids: dict[str, list[str]]
@@ -69,12 +71,11 @@ def write_items(path: Path, answers: ModelAnswers, questions: Questions) -> None
             }
         )
     shared = ("custom_id", "prompt_hash", "subject", "slice", "answer", "correct")
+    own = {LOG_LIKELIHOOD: (), GENERATIVE: ("text", "schema_leak", "kind"), LETTER: ("text",)}
     rows += [
-        {"suite": LOG_LIKELIHOOD, **{name: line[name] for name in shared}} for line in answers.lines[LOG_LIKELIHOOD]
-    ]
-    rows += [
-        {"suite": GENERATIVE, **{name: line[name] for name in (*shared, "text", "schema_leak")}}
-        for line in answers.lines[GENERATIVE]
+        {"suite": suite, **{name: line[name] for name in (*shared, *names)}}
+        for suite, names in own.items()
+        for line in answers.lines[suite]
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
 
@@ -83,12 +84,12 @@ def read_items(data: bytes) -> Items:
     """Read what `write_items` wrote."""
     columns = ["suite", "custom_id", "correct", "gold", "predicted"]
     rows = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
-    suites = {suite: [row for row in rows if row["suite"] == suite] for suite in (VOC, LOG_LIKELIHOOD, GENERATIVE)}
+    suites = {suite: [row for row in rows if row["suite"] == suite] for suite in (VOC, *GENERAL)}
     return Items(
         ids={suite: [row["custom_id"] for row in found] for suite, found in suites.items()},
         gold=[frozenset(map(tuple, row["gold"])) for row in suites[VOC]],
         predicted=[frozenset(map(tuple, row["predicted"])) for row in suites[VOC]],
-        correct={suite: [row["correct"] for row in suites[suite]] for suite in (LOG_LIKELIHOOD, GENERATIVE)},
+        correct={suite: [row["correct"] for row in suites[suite]] for suite in GENERAL},
     )
 
 

@@ -62,6 +62,12 @@ class MmluSuiteConfig(Section):
     shards: PositiveInt = Field(1, description="tasks that share the items of each protocol")
     limit: PositiveInt | None = Field(None, description="only the first items; unset: all")
     num_fewshot: int = Field(0, ge=0, le=5, description="examples before each log-likelihood question")
+    scoring: Literal["auto", "logprob_token_ids", "top_logprobs", "echo"] = Field(
+        "auto",
+        description="how log-likelihoods are got; auto: the first that server and tokenizer allow. All models that are "
+        "compared must be scored in one way",
+    )
+    system_prompt: str | None = Field(None, description="system turn of the chats (generative, letter); unset: none")
     max_tokens: PositiveInt = Field(512, description="longest generative answer")
     concurrency: PositiveInt = Field(64, description="requests of one shard in flight")
 

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from voc.errors import IntegrityError, ModelError
 from voc.layout import model_key
-from voc.manifest import Manifest, commit_folder, describe_folder, download_directory, read_manifest
+from voc.manifest import (
+    Manifest,
+    commit_folder,
+    describe_folder,
+    digest_bytes,
+    download_directory,
+    read_manifest,
+)
 from voc.store import Store, open_uri
 from voc.weight_files import INDEX_NAME, PICKLE_SUFFIXES, SINGLE_NAME
 
@@ -38,6 +45,22 @@ def localise_model(uri: str) -> Path:
     folder = cache_folder() / "models" / manifest.digest
     download_directory(store, key, folder)
     return folder
+
+
+def read_model_file(uri: str, name: str) -> bytes | None:
+    """Return one small file of a model folder without the weights beside it, or None if it is not there.
+
+    Raises:
+        IntegrityError: If the folder has a manifest and the file is not what it says.
+    """
+    store, key = open_uri(uri)
+    if not store.exists(f"{key}/{name}"):
+        return None
+    data, manifest = store.read_bytes(f"{key}/{name}"), read_manifest(store, key)
+    stated = next((entry.sha256 for entry in manifest.files if entry.path == name), None) if manifest else None
+    if stated is not None and digest_bytes(data) != stated:
+        raise IntegrityError(f"{uri}/{name} has SHA-256 {digest_bytes(data)}", expected=stated)
+    return data
 
 
 def cache_folder() -> Path:

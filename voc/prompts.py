@@ -29,6 +29,8 @@ _LABELS = "Use only these labels, one per line, L1 > L2 > L3 > L4: description"
 MMLU_CLOSING_SENTENCE = "The correct answer is ({letter})."
 MMLU_INSTRUCTION = 'Think step by step and end with the sentence "The correct answer is (X)."'
 MMLU_LETTERS = ("A", "B", "C", "D")
+# The closing sentence up to its letter: what the letter-constrained reading begins for the model.
+MMLU_LETTER_PREFIX = MMLU_CLOSING_SENTENCE.partition("{letter}")[0]
 
 
 def render_messages(comment: str, variant: PromptVariant, taxonomy: Taxonomy) -> list[Message]:

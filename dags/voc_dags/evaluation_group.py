@@ -14,7 +14,7 @@ from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
 from voc.config import NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 
-MMLU_PROTOCOLS = ("log_likelihood", "generative")
+MMLU_PROTOCOLS = ("log_likelihood", "generative", "letter")
 SERVE_SUBMISSION_ID = submission_id("serve", "{{ ti.map_index }}")
 SERVE_RESULT = "{{ ti.xcom_pull(task_ids='evaluate.serve', map_indexes=ti.map_index)['submission_id'] }}"
 MODEL_OF_TASK = "{{ task.arguments[6] }}"  # behind the command, the store and the run

@@ -77,7 +77,7 @@ def test_every_item_was_measured_exactly_once_on_every_model(run_root: Path, wor
             for line in path.read_text().splitlines()
         ]
         assert sorted(line["custom_id"] for line in lines) == sorted(comments)
-        for protocol in ("mmlu_log_likelihood", "mmlu_generative"):
+        for protocol in ("mmlu_log_likelihood", "mmlu_generative", "mmlu_letter"):
             samples = [
                 json.loads(line)
                 for path in sorted((run_root / "evaluation" / model / protocol).rglob("samples.jsonl"))

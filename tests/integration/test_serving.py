@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,25 +125,32 @@ def test_structured_answers_hold_only_labels_of_the_taxonomy(served):
             assert line["strict"]
 
 
-def test_the_engine_scores_choices_as_lm_eval_does(served, monkeypatch):
-    from evaluation import mmlu_model
-
-    run, _, _ = served
-    evaluate_mmlu(run, "a", "log_likelihood", Shard(0, 1))
+def scored(run, scoring):
+    """Score with the run's settings but for the way of scoring, which makes it another run's shard."""
+    mmlu = run.config.evaluation.mmlu.model_copy(update={"scoring": scoring})
+    evaluation = run.config.evaluation.model_copy(update={"mmlu": mmlu})
+    other = replace(run, config=run.config.model_copy(update={"evaluation": evaluation}))
+    evaluate_mmlu(other, "a", "log_likelihood", Shard(0, 1))
     prefix = run.layout.shard("a", "mmlu_log_likelihood", 0, 1)
-    together = read_lines(run, "mmlu_log_likelihood", "samples.jsonl")
-    assert read_manifest(run.store, prefix).facts["questions_by_scoring"] == {
-        "logprob_token_ids": NUM_QUESTIONS,
-        "echo": 0,
-    }
-    run.store.delete_prefix(prefix)
-    monkeypatch.setattr(mmlu_model.LogLikelihoodModel.__init__, "__kwdefaults__", {"scoring": mmlu_model.STOCK})
-    evaluate_mmlu(run, "a", "log_likelihood", Shard(0, 1))
-    echoed = read_lines(run, "mmlu_log_likelihood", "samples.jsonl")
-    assert read_manifest(run.store, prefix).facts["questions_by_scoring"]["echo"] == NUM_QUESTIONS
+    assert read_manifest(run.store, prefix).facts["scoring"] == scoring
+    return read_lines(run, "mmlu_log_likelihood", "samples.jsonl")
+
+
+def test_the_engine_scores_choices_in_every_way_alike(served):
+    run, _, _ = served
+    together = scored(run, "logprob_token_ids")
+    echoed = scored(run, "echo")
     assert [line["prediction"] for line in together] == [line["prediction"] for line in echoed]
     for one, other in zip(together, echoed, strict=True):
         assert one["log_probabilities"] == pytest.approx(other["log_probabilities"], abs=1e-4)
+
+
+def test_the_letter_reading_is_one_letter_whatever_the_model_is(served):
+    run, _, _ = served
+    evaluate_mmlu(run, "a", "letter", Shard(0, 1))
+    lines = read_lines(run, "mmlu_letter", "samples.jsonl")
+    assert len(lines) == NUM_QUESTIONS
+    assert all(line["is_letter"] for line in lines)
 
 
 def test_generative_answers_come_for_every_question(served):

@@ -39,7 +39,8 @@ def test_the_night_goes_from_preflight_to_promotion(nightly: Any) -> None:
 
 def test_the_gathering_depends_on_every_suite_and_not_only_on_the_teardown(nightly: Any) -> None:
     upstream = nightly.get_task("gather").upstream_task_ids
-    assert upstream == {"evaluate.voc_0", "evaluate.mmlu_log_likelihood_0", "evaluate.mmlu_generative_0"}
+    protocols = ("log_likelihood", "generative", "letter")
+    assert upstream == {"evaluate.voc_0", *(f"evaluate.mmlu_{protocol}_0" for protocol in protocols)}
 
 
 def test_the_server_is_a_setup_with_a_teardown(nightly: Any) -> None:

@@ -11,17 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation.mmlu_answers import describe_answer
+from evaluation.mmlu_protocols import make_asking
 from voc.config_file import check_config, dump_config
 from voc.layout import RunLayout
-from voc.manifest import commit_folder, digest_bytes, read_manifest, write_manifest
+from voc.manifest import commit_folder, read_manifest, write_manifest
 from voc.mixture import Stratum, plan_mixture
-from voc.prompts import (
-    hash_comment_prompt,
-    hash_prompt,
-    render_answer,
-    render_mmlu_generative,
-    render_mmlu_log_likelihood,
-)
+from voc.mmlu import load_mmlu
+from voc.prompts import hash_comment_prompt, hash_prompt, render_answer
 from voc.records import Segment, VocRecord
 from voc.run import ModelEntry, Run, open_run, write_models
 from voc.store import LocalStore
@@ -29,7 +26,8 @@ from voc.taxonomy import Leaf, Taxonomy, format_taxonomy
 
 RUN_ID = "night-1"
 NUM_TRAIN, NUM_TEST, NUM_MMLU, NUM_SHARDS = 160, 150, 280, 2
-SUITES = {"voc": "predictions.jsonl", "mmlu_log_likelihood": "samples.jsonl", "mmlu_generative": "samples.jsonl"}
+PROTOCOLS = ("log_likelihood", "generative", "letter")
+SUITES = {"voc": "predictions.jsonl", **{f"mmlu_{protocol}": "samples.jsonl" for protocol in PROTOCOLS}}
 AREAS = {"Delivery": ("Time", "Packaging"), "Product": ("Battery", "Screen"), "Service": ("Phone", "Store")}
 EMOTIONS = ("positive", "negative", "neutral")
 
@@ -149,6 +147,7 @@ class FakeRun:
         self.test = make_records(self.taxonomy, NUM_TEST, "test", self.generator)
         self.questions = make_questions(self.generator)
         self._write_inputs()
+        self.mmlu_items = load_mmlu(self.config.evaluation.mmlu.dataset, None)
         self._write_models()
         for name, skill in SKILLS.items():
             self.write_model_answers(name, skill)
@@ -222,6 +221,7 @@ class FakeRun:
             "voc": [self._voc_line(r, skill, generator) for r in self.test],
             "mmlu_log_likelihood": [self._known_line(i, q, skill, generator) for i, q in enumerate(self.questions)],
             "mmlu_generative": [self._written_line(i, q, skill, generator) for i, q in enumerate(self.questions)],
+            "mmlu_letter": [self._letter_line(i, q, skill, generator) for i, q in enumerate(self.questions)],
         }
         for suite, found in lines.items():
             for shard in range(NUM_SHARDS):
@@ -278,14 +278,19 @@ class FakeRun:
     def _known_line(self, index, question, skill, generator):
         answer = "ABCD"[question["answer"]]
         prediction = answer if generator.random() < skill.known else "ABCD"[(question["answer"] + 1) % 4]
-        prompt = render_mmlu_log_likelihood(question["subject"], question["question"], question["choices"])
         return {
-            **self._item(index, question),
+            **self._item(index, question, "log_likelihood"),
             "prediction": prediction,
-            "log_probabilities": [-1.0, -2.0, -3.0, -4.0],
+            "log_probabilities": [-1.0 if letter == prediction else -2.0 - index / 1000 for letter in "ABCD"],
+            "scoring": "logprob_token_ids",
             "correct": prediction == answer,
-            "prompt_hash": digest_bytes(prompt.encode()),
         }
+
+    def _letter_line(self, index, question, skill, generator):
+        answer = "ABCD"[question["answer"]]
+        text = answer if generator.random() < skill.known else "ABCD"[(question["answer"] + 1) % 4]
+        item = self._item(index, question, "letter")
+        return {**item, "text": text, "finish_reason": "stop", "is_letter": True, "correct": text == answer}
 
     def _written_line(self, index, question, skill, generator):
         answer = "ABCD"[question["answer"]]
@@ -295,18 +300,18 @@ class FakeRun:
         if leaks:
             text = '[{"content": "fact number", "L1": "Delivery", "L2": "Time'
         return {
-            **self._item(index, question),
+            **self._item(index, question, "generative"),
             "text": text,
-            "strict": answer if is_right else None,
-            "lenient": answer if is_right else None,
-            "correct": is_right,
-            "schema_leak": leaks,
-            "prompt_hash": digest_bytes(render_mmlu_generative(question["question"], question["choices"]).encode()),
+            "finish_reason": "stop",
+            "completion_tokens": 9,
+            **describe_answer(text, "stop", answer),
         }
 
-    def _item(self, index, question):
+    def _item(self, index, question, protocol):
+        asking = make_asking(protocol, self.config.evaluation.mmlu)
         return {
             "custom_id": f"mmlu-{index:06d}",
+            "prompt_hash": asking.hash_prompt(self.mmlu_items[index]),
             "subject": question["subject"],
             "slice": question["slice"],
             "answer": "ABCD"[question["answer"]],

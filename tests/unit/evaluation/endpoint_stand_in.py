@@ -19,7 +19,9 @@ class StandIn:
         failures: Responses (status, headers) given first, one per request, before real answers. In place of a status:
             None closes the connection, `half_body` ends in the middle, `not_json` is a whole answer of half the JSON.
         score: From a prompt's token ids and a token id to its log-probability.
-        knows_choice_scoring: Whether `logprob_token_ids` is a field of the server.
+        knows_choice_scoring: Whether `logprob_token_ids` is a field of the server; None: it is ignored.
+        top_tokens: From a prompt's token ids to the tokens that are among its most likely ones.
+        token_names: From a token id to how the server names it.
         too_long: From a chat request to whether it does not fit.
         too_long_message: What is said of one that does not.
         leaves_little_room: From a chat request to whether its answer is shortened to one token.
@@ -31,7 +33,9 @@ class StandIn:
     answer: object = staticmethod(lambda text: f"echo: {text}")
     failures: list = field(default_factory=list)
     score: object = staticmethod(lambda prompt, token: -float((sum(prompt) * 31 + token * 7) % 97) / 10)
-    knows_choice_scoring: bool = True
+    knows_choice_scoring: bool | None = True
+    top_tokens: object = staticmethod(lambda prompt: [])
+    token_names: object = staticmethod(lambda token: f"token_id:{token}")
     too_long: object = staticmethod(lambda body: False)
     leaves_little_room: object = staticmethod(lambda body: False)
     too_long_message: str = "This model's maximum context length is 512 tokens."
@@ -135,15 +139,17 @@ class StandIn:
     async def _completions(self, request):
         body = await request.json()
         self.requests.append(body)
-        if "logprob_token_ids" in body and not self.knows_choice_scoring:
+        if "logprob_token_ids" in body and self.knows_choice_scoring is False:
             return web.json_response({"error": "Unrecognized request argument: logprob_token_ids"}, status=400)
         make = self._echo if body.get("echo") else self._score_choices
         choices = [{"index": i, "logprobs": make(prompt, body)} for i, prompt in enumerate(body["prompt"])]
         return web.json_response({"model": self.model, "choices": choices[::-1], "usage": {}})
 
     def _score_choices(self, prompt, body):
-        found = {f"token_id:{i}": self.score(prompt, i) for i in body["logprob_token_ids"]}
-        return {"tokens": [max(found, key=found.get)], "top_logprobs": [found]}
+        asked = body.get("logprob_token_ids") if self.knows_choice_scoring else None
+        tokens = self.top_tokens(prompt)[: body["logprobs"]] if asked is None else asked
+        found = {self.token_names(i): self.score(prompt, i) for i in tokens}
+        return {"tokens": [max(found, key=found.get, default="")], "top_logprobs": [found]}
 
     def _echo(self, prompt, body):
         values = [None, *(self.score(prompt[:i], prompt[i]) for i in range(1, len(prompt))), -1.0]

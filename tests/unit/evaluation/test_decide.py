@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluation.answers import SUITE_FILES
 from evaluation.decide import decide
 from evaluation.gather import gather
 from evaluation.report_table import format_decision
@@ -76,7 +77,7 @@ def test_the_champion_is_a_reference_that_must_be_beaten(fake_run):
     models = read_models(fake_run.run)
     entry = ModelEntry("champion", "reference", "champion", f"{fake_run.store.uri}/champion-model", digest)
     write_models(fake_run.run, [models[0], entry, *models[1:]])
-    for suite in ("voc", "mmlu_log_likelihood", "mmlu_generative"):
+    for suite in SUITE_FILES:
         for shard in range(2):
             fake_run.write_shard(
                 "champion", suite, shard, fake_run.read_shard(MIX, suite, shard), inputs={"model_digest": digest}

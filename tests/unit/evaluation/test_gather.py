@@ -5,9 +5,10 @@ import json
 import pytest
 
 from evaluation.answers import load_answers, load_questions
-from evaluation.examples import MAX_CHARACTERS, pick_examples
+from evaluation.examples import pick_examples
 from evaluation.gather import describe_inputs, gather
 from evaluation.items import check_pairing, read_items
+from evaluation.quotes import MAX_CHARACTERS
 from voc.errors import ConfigError, CoverageError, IntegrityError
 from voc.prompts import hash_prompt
 from voc.run import find_model, read_models, write_models
@@ -34,6 +35,7 @@ def test_results_show_a_collapse_in_writing_that_log_likelihood_does_not_see(fak
         "voc": "150 / 150",
         "mmlu_log_likelihood": "280 / 280",
         "mmlu_generative": "280 / 280",
+        "mmlu_letter": "280 / 280",
     }
     assert customer["voc"]["usage"] == {"prompt_tokens": 6000, "completion_tokens": 4500, "wall_s": 2.5}
     assert customer["voc"]["finish_reasons"] == {"stop": 150}
@@ -50,11 +52,34 @@ def test_items_can_be_paired_over_models(fake_run):
     assert base.gold == mix.gold == [frozenset(s.label for s in record.segments) for record in fake_run.test]
     assert [sum(correct) for correct in mix.correct.values()] == [
         _results(fake_run, MIX)["general"][name]["n"] * _results(fake_run, MIX)["general"][name]["accuracy"]
-        for name in ("log_likelihood", "generative_strict")
+        for name in ("log_likelihood", "generative_strict", "letter_constrained")
     ]
     mix.ids["voc"].pop()
     with pytest.raises(CoverageError, match="do not have the same items in voc"):
         check_pairing(MIX, mix, "base", base)
+
+
+def test_results_name_the_kind_of_loss_with_raw_answers(fake_run):
+    gather(fake_run.run)
+    customer, mix = (_results(fake_run, name)["general"]["decomposition"] for name in (CUSTOMER, MIX))
+    assert customer["cause"] == "both"
+    assert customer["figures"]["schema_leak_change"]["value"] > 0.8
+    assert next(iter(customer["lost_answers"])) == "schema_leak"
+    leak = next(quote for quote in customer["quotes"] if quote["kind"] == "schema_leak")
+    assert leak["text"].startswith('[{"content"')
+    assert "The correct answer is" in leak["base_text"]
+    assert mix["cause"] in {"none", "unclear"}
+    assert _results(fake_run, "base")["general"]["decomposition"]["cause"] == "none"
+
+
+def test_models_that_were_scored_in_different_ways_are_not_compared(fake_run):
+    for shard in (0, 1):
+        lines = fake_run.read_shard(MIX, "mmlu_log_likelihood", shard)
+        fake_run.write_shard(MIX, "mmlu_log_likelihood", shard, [{**line, "scoring": "echo"} for line in lines])
+    message = _refused(fake_run)
+    assert f"{MIX}: echo" in message
+    assert "base: logprob_token_ids" in message
+    assert "evaluation.mmlu.scoring" in message
 
 
 def test_a_second_gather_computes_nothing(fake_run, capsys):
@@ -104,7 +129,7 @@ def test_a_foreign_item_is_refused(fake_run):
     assert "1 foreign items (mmlu-999999)" in _refused(fake_run)
 
 
-@pytest.mark.parametrize("suite", ["voc", "mmlu_log_likelihood", "mmlu_generative"])
+@pytest.mark.parametrize("suite", ["voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter"])
 def test_an_answer_to_another_prompt_is_refused(fake_run, suite):
     lines = fake_run.read_shard(MIX, suite, 0)
     lines[2]["prompt_hash"] = "0" * 64
@@ -212,6 +237,7 @@ def test_limits_reduce_what_is_expected(make_fake_run):
         "voc": 10,
         "mmlu_log_likelihood": 7,
         "mmlu_generative": 7,
+        "mmlu_letter": 7,
     }
     assert list(questions.expected["mmlu_generative"])[-1] == "mmlu-000006"
 

@@ -9,7 +9,7 @@ from tests.tiny_model import DEFAULT_TEXTS, train_bpe
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import announce, make_run, write_questions, write_test_set
 from voc.errors import EndpointError
-from voc.manifest import read_manifest
+from voc.manifest import digest_bytes, read_manifest
 
 NUM = 21
 
@@ -29,6 +29,7 @@ def make_served_run(tmp_path, server, **mmlu):
     run = make_run(tmp_path, mmlu={"max_tokens": 16, **mmlu})
     write_test_set(run, 1)
     write_questions(tmp_path / "mmlu", NUM)
+    (tmp_path / "base").mkdir(parents=True, exist_ok=True)
     make_tokenizer().save(str(tmp_path / "base" / "tokenizer.json"))
     announce(run, server)
     return run
@@ -41,27 +42,112 @@ def evaluate(run, protocol):
     return [json.loads(line) for line in text.splitlines()], read_manifest(run.store, prefix)
 
 
-@pytest.fixture(autouse=True)
-def model_folder(tmp_path):
-    (tmp_path / "base").mkdir()
+def score_in(folder, server, **mmlu):
+    server.requests.clear()
+    lines, manifest = evaluate(make_served_run(folder, server, **mmlu), "log_likelihood")
+    return lines, manifest.facts["scoring"], len(server.requests)
 
 
-def test_choices_are_scored_together_and_as_lm_eval_would(tmp_path, server):
-    lines, manifest = evaluate(make_served_run(tmp_path, server), "log_likelihood")
-    together = len(server.requests)
+def letter_ids():
+    return [make_tokenizer().encode(f"Answer: {letter}").ids[-1] for letter in "ABCD"]
+
+
+def test_every_way_of_scoring_gives_the_same_numbers(tmp_path, server):
+    lines, way, requests = score_in(tmp_path / "ids", server)
+    assert (way, requests) == ("logprob_token_ids", -(-NUM // 8))
     server.knows_choice_scoring = False
-    other = tmp_path / "other"
-    (other / "base").mkdir(parents=True)
-    echoed, other_manifest = evaluate(make_served_run(other, server), "log_likelihood")
-    assert together == -(-NUM // 8)
-    assert manifest.facts["questions_by_scoring"] == {"logprob_token_ids": NUM, "echo": 0}
-    assert other_manifest.facts["questions_by_scoring"] == {"logprob_token_ids": 0, "echo": NUM}
-    assert [line["log_probabilities"] for line in lines] == [line["log_probabilities"] for line in echoed]
+    server.top_tokens = lambda prompt: [7, *letter_ids(), 9]
+    top, way, requests = score_in(tmp_path / "top", server)
+    assert (way, requests) == ("top_logprobs", 1 + -(-NUM // 8))
+    server.top_tokens = lambda prompt: letter_ids()[:3]
+    echoed, way, requests = score_in(tmp_path / "echo", server)
+    assert way == "echo"
+    assert [x["log_probabilities"] for x in lines] == [x["log_probabilities"] for x in echoed]
+    assert [x["log_probabilities"] for x in lines] == [x["log_probabilities"] for x in top]
     assert len({line["prediction"] for line in lines}) > 1
     for line in lines:
         best = max(line["log_probabilities"])
         assert line["log_probabilities"]["ABCD".index(line["prediction"])] == best
         assert line["correct"] == (line["prediction"] == line["answer"])
+
+
+def test_a_server_that_ignores_the_field_and_names_tokens_by_text_is_scored_the_second_way(tmp_path, server):
+    server.knows_choice_scoring = None
+    server.top_tokens = lambda prompt: letter_ids()
+    server.token_names = lambda token: make_tokenizer().decode([token])
+    lines, way, _ = score_in(tmp_path, server)
+    assert way == "top_logprobs"
+    assert len(lines) == NUM
+
+
+def test_one_missing_letter_sends_the_whole_shard_down_the_ladder(tmp_path, server):
+    server.knows_choice_scoring = False
+    late = []
+    server.top_tokens = lambda prompt: letter_ids()[: 4 if late.append(1) or len(late) < NUM else 3]
+    lines, way, _ = score_in(tmp_path, server)
+    assert way == "echo"
+    assert {line["scoring"] for line in lines} == {"echo"}
+
+
+def test_choices_of_several_tokens_are_all_echoed(tmp_path, server):
+    run = make_served_run(tmp_path, server)
+    train_bpe(["x"], 40).save(str(tmp_path / "base" / "tokenizer.json"))
+    lines, manifest = evaluate(run, "log_likelihood")
+    assert manifest.facts["scoring"] == "echo"
+    assert not any("logprob_token_ids" in body for body in server.requests)
+    assert len(lines) == NUM
+
+
+def test_a_way_that_is_asked_for_is_taken_or_refused(tmp_path, server):
+    _, way, _ = score_in(tmp_path / "a", server, scoring="echo")
+    assert way == "echo"
+    server.knows_choice_scoring = False
+    with pytest.raises(EndpointError, match=r"cannot be scored: logprob_token_ids.*evaluation\.mmlu\.scoring"):
+        score_in(tmp_path / "b", server, scoring="logprob_token_ids")
+
+
+def test_lines_that_were_scored_in_another_way_are_asked_again(tmp_path, server):
+    """A killed shard left lines of the first way; its server was replaced by one that only echoes."""
+    run = make_served_run(tmp_path, server, concurrency=1)
+    server.refuse_after = 2
+    with pytest.raises(EndpointError, match="404"):
+        evaluate(run, "log_likelihood")
+    server.refuse_after, server.knows_choice_scoring = None, False
+    lines, manifest = evaluate(run, "log_likelihood")
+    assert manifest.facts["scoring"] == "echo"
+    assert {line["scoring"] for line in lines} == {"echo"}
+
+
+def test_the_letter_protocol_continues_the_closing_sentence(tmp_path, server):
+    server.answer = lambda text: "C"
+    lines, manifest = evaluate(make_served_run(tmp_path, server, system_prompt="Be brief."), "letter")
+    body = server.requests[0]
+    assert body["structured_outputs"] == {"choice": ["A", "B", "C", "D"]}
+    assert (body["add_generation_prompt"], body["continue_final_message"]) == (False, True)
+    assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant"]
+    assert [line["correct"] for line in lines[:4]] == [False, False, True, False]
+    assert all(line["is_letter"] for line in lines)
+    assert manifest.facts["accuracy"] == 5 / 21
+
+
+def test_the_manifest_says_how_it_was_asked(tmp_path, server):
+    def asked(name, protocol="generative", template="T", **mmlu):
+        folder = tmp_path / name
+        (folder / "base").mkdir(parents=True)
+        (folder / "base" / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+        return evaluate(make_served_run(folder, server, **mmlu), protocol)[1].inputs["asked"]
+
+    plain = asked("plain")
+    assert plain["num_fewshot"] == 0
+    assert plain["system_prompt_hash"] is None
+    assert plain["chat_template_hash"] == digest_bytes(b"T")
+    assert asked("template", template="U")["chat_template_hash"] != plain["chat_template_hash"]
+    system = asked("system", system_prompt="Be brief.")
+    assert system["system_prompt_hash"] == digest_bytes(b"Be brief.")
+    assert system["prompts_hash"] != plain["prompts_hash"]
+    raw, shot = asked("raw", "log_likelihood"), asked("shot", "log_likelihood", num_fewshot=2)
+    assert (raw["num_fewshot"], shot["num_fewshot"], raw["chat_template_hash"]) == (0, 2, None)
+    assert raw["prompts_hash"] != shot["prompts_hash"]
 
 
 def test_lines_are_in_file_order_with_what_gather_needs(tmp_path, server):
@@ -99,7 +185,7 @@ def test_a_chat_that_is_too_long_keeps_its_end_and_is_counted(tmp_path, server, 
     assert [b["truncate_prompt_tokens"] for b in server.requests if "truncate_prompt_tokens" in b] == [512 - 16]
 
 
-@pytest.mark.parametrize(("protocol", "per_request"), [("log_likelihood", 8), ("generative", 1)])
+@pytest.mark.parametrize(("protocol", "per_request"), [("log_likelihood", 8), ("generative", 1), ("letter", 1)])
 def test_a_killed_shard_asks_only_what_is_missing(tmp_path, server, protocol, per_request):
     run = make_served_run(tmp_path, server, concurrency=1)
     server.refuse_after = 2

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation.mmlu_suite import name_task
-from evaluation.mmlu_task import TASK_FOLDER, load_documents, make_documents
+from evaluation.mmlu_protocols import PROTOCOLS, Asking
+from evaluation.mmlu_task import TASK_FOLDER, load_documents, make_documents, name_task
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError
 from voc.mmlu import load_mmlu, load_mmlu_examples
-from voc.prompts import render_mmlu_generative, render_mmlu_log_likelihood
+from voc.prompts import MMLU_LETTER_PREFIX, render_mmlu_generative, render_mmlu_log_likelihood
 
 
 def load_task(folder, protocol, num_fewshot=0):
@@ -66,10 +66,27 @@ def test_generative_requests_are_one_user_turn_with_the_prompt_of_voc(tmp_path):
     assert requests[0].args[0] == [{"role": "user", "content": prompt}]
 
 
+def test_letter_requests_begin_the_closing_sentence_and_allow_four_letters(tmp_path):
+    write_questions(tmp_path, 6)
+    item = load_mmlu(str(tmp_path), None)[0]
+    seen = []
+    requests = build_requests(
+        load_task(tmp_path, "letter"),
+        apply_chat_template=True,
+        system_instruction="Be brief.",
+        chat_template=lambda messages, add_generation_prompt: seen.append(add_generation_prompt) or messages,
+    )
+    chat, settings = requests[0].args
+    assert chat == Asking("letter", system_prompt="Be brief.").render(item)
+    assert chat[-1] == {"role": "assistant", "content": MMLU_LETTER_PREFIX}
+    assert settings["structured_outputs"] == {"choice": ["A", "B", "C", "D"]}
+    assert set(seen) == {False}
+
+
 def test_examples_are_of_the_same_subject_and_solved(tmp_path):
     write_questions(tmp_path, 12)
     items, examples = load_mmlu(str(tmp_path), None), load_mmlu_examples(str(tmp_path))
-    prompt = make_documents(items, "log_likelihood", examples, 2)[1]["prompt"]
+    prompt = make_documents(items, Asking("log_likelihood", num_fewshot=2, examples=tuple(examples)))[1]["prompt"]
     assert prompt.startswith(
         "The following are multiple choice questions (with answers) about high school 1.\n\nWhat is 1?"
     )
@@ -82,7 +99,7 @@ def test_a_subject_with_too_few_examples_is_named(tmp_path):
     write_questions(tmp_path, 12)
     items, examples = load_mmlu(str(tmp_path), None), load_mmlu_examples(str(tmp_path))
     with pytest.raises(DataError, match=r"'high_school_0' has 5 examples.*Expected: 6"):
-        make_documents(items[:1], "log_likelihood", examples, 6)
+        make_documents(items[:1], Asking("log_likelihood", num_fewshot=6, examples=tuple(examples)))
 
 
 def test_documents_of_all_shards_are_all_questions(tmp_path):
@@ -102,6 +119,6 @@ def test_documents_of_all_shards_are_all_questions(tmp_path):
     assert sorted(found) == [f"mmlu-{i:06d}" for i in range(7)]
 
 
-@pytest.mark.parametrize("protocol", ["log_likelihood", "generative"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_task_files_have_a_version(protocol):
     assert "version: 1" in (TASK_FOLDER / f"{name_task(protocol)}.yaml").read_text()

@@ -1,0 +1,145 @@
+"""In which ways a multiple-choice question is asked, and the exact words of each.
+
+- `log_likelihood`: raw text, as lm-eval's stock `mmlu`; the most likely of four letters is the answer. *Knowledge.*
+- `generative`: a chat, think step by step and close with one sentence; the text is read twice, strictly and leniently.
+  *Knowledge and form.*
+- `letter`: the same chat with the closing sentence begun for the model, which may only write one of four letters
+  (structured output). *Knowledge through the chat, with the form given.*
+
+Pure but for the chat template, which is read from the model's folder. Source: the reference study's protocol (generative);
+https://docs.vllm.ai/en/latest/features/structured_outputs/ (letter).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from voc.config import MmluSuiteConfig
+from voc.errors import DataError
+from voc.manifest import digest_bytes, digest_json
+from voc.mmlu import MmluItem, load_mmlu_examples
+from voc.model_folder import read_model_file
+from voc.prompts import (
+    MMLU_LETTER_PREFIX,
+    Message,
+    render_mmlu_generative,
+    render_mmlu_log_likelihood,
+    render_mmlu_question,
+)
+
+Protocol = Literal["log_likelihood", "generative", "letter"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+# Where the Hugging Face layout keeps a chat template: a file of its own, or a key of the tokenizer's settings.
+TEMPLATE_FILE, SETTINGS_FILE = "chat_template.jinja", "tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How every question of one protocol is asked.
+
+    Attributes:
+        protocol: Which one.
+        num_fewshot: Solved examples before each log-likelihood question; the chats are zero-shot.
+        system_prompt: System turn of the chats, or None.
+        examples: The examples that `num_fewshot` are taken from.
+    """
+
+    protocol: Protocol
+    num_fewshot: int = 0
+    system_prompt: str | None = None
+    examples: tuple[MmluItem, ...] = ()
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model's chat template is applied."""
+        return self.protocol != "log_likelihood"
+
+    def render_user(self, item: MmluItem) -> str:
+        """Return what lm-eval gets as the document's prompt: the raw text, or the user turn.
+
+        Raises:
+            DataError: If the item's subject has fewer examples than asked for.
+        """
+        if self.is_chat:
+            return render_mmlu_generative(item.question, item.choices)
+        return render_log_likelihood(item, _pick_examples(self.examples, item.subject, self.num_fewshot))
+
+    def render(self, item: MmluItem) -> str | list[Message]:
+        """Return everything that is sent for one question, before the chat template."""
+        user = self.render_user(item)
+        if not self.is_chat:
+            return user
+        chat = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        chat.append({"role": "user", "content": user})
+        if self.protocol == "letter":
+            chat.append({"role": "assistant", "content": MMLU_LETTER_PREFIX})
+        return chat
+
+    def hash_prompt(self, item: MmluItem) -> str:
+        """Return the hash of everything that is sent for one question, before the chat template."""
+        return digest_json(self.render(item))
+
+    def describe(self, items: Sequence[MmluItem], chat_template: str | None) -> dict[str, Any]:
+        """Return what a manifest says about the asking: settings in words, texts as hashes.
+
+        Args:
+            items: The questions.
+            chat_template: The model's; None where nobody can read it (a closed model) and for raw text.
+        """
+        template = chat_template if self.is_chat else None
+        return {
+            "num_fewshot": self.num_fewshot,
+            "system_prompt_hash": None if self.system_prompt is None else digest_bytes(self.system_prompt.encode()),
+            "chat_template_hash": None if template is None else digest_bytes(template.encode()),
+            "prompts_hash": digest_json([self.hash_prompt(item) for item in items]),
+        }
+
+
+def make_asking(protocol: Protocol, suite: MmluSuiteConfig) -> Asking:
+    """Return how a configuration asks in one protocol; reads the examples if there are any."""
+    if protocol != "log_likelihood":
+        return Asking(protocol, system_prompt=suite.system_prompt)
+    examples = tuple(load_mmlu_examples(suite.dataset)) if suite.num_fewshot else ()
+    return Asking(protocol, num_fewshot=suite.num_fewshot, examples=examples)
+
+
+def hash_questions(asking: Asking, items: Sequence[MmluItem]) -> dict[str, str]:
+    """Return the prompt hash of every item by its id."""
+    return {item.custom_id: asking.hash_prompt(item) for item in items}
+
+
+def suite_of(protocol: Protocol) -> str:
+    """Return the name of a protocol's suite, which is part of object keys."""
+    return f"mmlu_{protocol}"
+
+
+def render_log_likelihood(item: MmluItem, examples: Sequence[MmluItem]) -> str:
+    """Return lm-eval's stock text: what it is about, solved examples, the question."""
+    asked = render_mmlu_log_likelihood(item.subject, item.question, item.choices)
+    question = f"{render_mmlu_question(item.question, item.choices)}\nAnswer:"
+    solved = "".join(f"{render_mmlu_question(e.question, e.choices)}\nAnswer: {e.answer}\n\n" for e in examples)
+    return f"{asked.removesuffix(question)}{solved}{question}"
+
+
+def read_chat_template(uri: str) -> str | None:
+    """Return the chat template of a model folder, or None if it has none."""
+    own = read_model_file(uri, TEMPLATE_FILE)
+    if own is not None:
+        return own.decode()
+    settings = read_model_file(uri, SETTINGS_FILE)
+    template = None if settings is None else json.loads(settings).get("chat_template")
+    return template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
+
+
+def _pick_examples(examples: Sequence[MmluItem], subject: str, count: int) -> list[MmluItem]:
+    chosen = [example for example in examples if example.subject == subject][:count]
+    if len(chosen) < count:
+        raise DataError(
+            f"the subject {subject!r} has {len(chosen)} examples",
+            expected=f"{count} (evaluation.mmlu.num_fewshot)",
+            remedy="use fewer examples or another data set",
+        )
+    return chosen
