@@ -139,7 +139,8 @@ def run_stock(
         }
         for subject in subjects
     ]
-    tasks = TaskManager().load(specs)
+    tasks = TaskManager().load([{"group": "local_mmlu", "task": specs}])
+    tasks = {**tasks, "groups": {}, "group_map": {}}
     return measure(pid, lambda: evaluate(lm, tasks, bootstrap_iters=0) or {})
 
 

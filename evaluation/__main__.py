@@ -1,7 +1,7 @@
 """The command line of evaluation: `python -m evaluation <command> --store-uri URI --run-id ID ...`.
 
-In pipeline order: serve, wait, voc, mmlu, gather, decide, report, promote; and compare, for two finished runs. A module is
-imported only for its own command, so that a light client does not pay for the imports of a heavy one.
+In pipeline order: serve, wait, voc, mmlu, lm-eval, gather, decide, report, promote; and compare, for two finished runs. A
+module is imported only for its own command, so that a light client does not pay for the imports of a heavy one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ COMMANDS = {
     "wait": "evaluation.wait",
     "voc": "evaluation.voc_suite",
     "mmlu": "evaluation.mmlu_suite",
+    "lm-eval": "evaluation.lm_eval_suite",
     "gather": "evaluation.gather",
     "decide": "evaluation.decide",
     "report": "evaluation.report",

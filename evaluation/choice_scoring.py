@@ -84,17 +84,18 @@ def _read(choice: Mapping[str, Any], question: ScoredQuestion) -> list[Score]:
     return scores
 
 
-def list_scoring_problems(ways: Mapping[str, Sequence[str]]) -> list[str]:
+def list_scoring_problems(ways: Mapping[str, Sequence[str]], suite: str = "mmlu_log_likelihood") -> list[str]:
     """Return a sentence if models that are compared were scored in different ways.
 
     Args:
         ways: Per model, the way of every line.
+        suite: Name for the message.
     """
     seen = {model: sorted(set(found)) for model, found in ways.items()}
     if len({way for found in seen.values() for way in found}) <= 1:
         return []
     listed = "; ".join(f"{model}: {', '.join(found)}" for model, found in seen.items())
     return [
-        f"mmlu_log_likelihood was scored in different ways ({listed}): set evaluation.mmlu.scoring to one that all servers "
+        f"{suite} was scored in different ways ({listed}): set evaluation.mmlu.scoring to one that all servers "
         f"and tokenizers of the run can do ({ECHO} always is) and start a new run"
     ]

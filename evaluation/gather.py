@@ -31,6 +31,7 @@ from evaluation.decomposition import decompose
 from evaluation.examples import pick_examples
 from evaluation.general import measure_general
 from evaluation.items import write_items
+from evaluation.lm_eval_gather import load_task_answers, measure_tasks, read_task_manifests
 from evaluation.resampling import Bootstrap
 from evaluation.training_support import collect_labels, measure_lookup_floor
 from evaluation.voc_measures import measure_voc
@@ -90,8 +91,9 @@ def describe_inputs(run: Run, models: list[ModelEntry], questions: Questions) ->
     problems: list[str] = []
     for model in models:
         manifests, missing = read_shard_manifests(run, model.name)
-        problems += missing
-        shards[model.name] = {suite: [m.digest for m in found] for suite, found in manifests.items()}
+        tasks, missing_tasks = read_task_manifests(run, model.name)
+        problems += missing + missing_tasks
+        shards[model.name] = {suite: [m.digest for m in found] for suite, found in (manifests | tasks).items()}
     check_coverage(problems)
     common = {"format": RESULTS_FORMAT, "config": hash_config(run.config), "data": questions.data_digest}
     return {m.name: {**common, "shards": shards[m.name], "base_shards": shards[BASE]} for m in models}
@@ -105,12 +107,20 @@ def _gather_models(
     for model in models:
         answers[model.name], found = load_answers(run, model, questions)
         problems += found
-    check_coverage(problems)
+    tasks, task_problems = load_task_answers(run, models, BASE)
+    check_coverage(problems + task_problems)
     check_coverage(list_scoring_problems({n: a.general_answers().ways_of_scoring() for n, a in answers.items()}))
+    config = run.config
+    bootstrap: dict[str, Any] = {
+        "num_resamples": config.evaluation.bootstrap_resamples,
+        "confidence": config.decision.confidence,
+        "seed": config.seed,
+    }
     floor = measure_lookup_floor(questions.training, questions.test)
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
         results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
+        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, **bootstrap)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             text = json.dumps(results, indent=1, ensure_ascii=False)

@@ -13,7 +13,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
+<<<<<<< HEAD
 from voc.config_serving import ServingConfig
+=======
+from voc.config_lm_eval import LmEvalTaskConfig
+>>>>>>> d464f79 (lm-eval tasks by name in the configuration: IFEval and any other, in the same fan-out, whole samples kept)
 from voc.config_training import TrainingConfig
 
 
@@ -77,7 +81,28 @@ class EvaluationConfig(Section):
 
     voc: VocSuiteConfig
     mmlu: MmluSuiteConfig
+    lm_eval_tasks: tuple[LmEvalTaskConfig, ...] = Field(
+        (), description="further lm-eval tasks, such as ifeval; shown in results, not part of the decision"
+    )
     bootstrap_resamples: PositiveInt = Field(1000, description="resamples behind each interval")
+
+    @field_validator("lm_eval_tasks")
+    @classmethod
+    def _check_task_names(cls, tasks: tuple[LmEvalTaskConfig, ...]) -> tuple[LmEvalTaskConfig, ...]:
+        if twice := _repeated([task.name for task in tasks]):
+            raise ValueError("; ".join(f"{name!r} appears twice" for name in twice))
+        return tasks
+
+    def lm_eval_task(self, name: str) -> LmEvalTaskConfig:
+        """Return the further task with this name.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        for task in self.lm_eval_tasks:
+            if task.name == name:
+                return task
+        raise ValueError(f"no task {name!r}; there are {', '.join(t.name for t in self.lm_eval_tasks) or 'none'}")
 
 
 class DecisionConfig(Section):

@@ -16,6 +16,7 @@ from voc.config_file import dump_config, hash_config
 from voc.errors import ConfigError, ObjectExistsError, PreflightError
 from voc.layout import RunLayout
 from voc.preflight_checks import Checklist, Finding
+from voc.preflight_lm_eval import check_lm_eval_task
 from voc.preflight_memory import check_memory
 from voc.store import Store, open_store
 
@@ -102,5 +103,8 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
     if store is not None:
         todo.attempt("champion", checks.check_champion, store, config)
     todo.attempt("evaluation.mmlu.dataset", checks.check_mmlu, config.evaluation.mmlu.dataset)
+    for task in config.evaluation.lm_eval_tasks:
+        name = f"evaluation.lm_eval_tasks.{task.name}"
+        todo.attempt(name, check_lm_eval_task, task, config.serving.max_model_len)
     todo.attempt("serving", checks.check_serving, config)
     return todo.findings

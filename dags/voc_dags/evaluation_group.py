@@ -1,4 +1,4 @@
-"""The evaluation of one model: serve (setup) > wait > VOC and MMLU shards > stop (teardown).
+"""The evaluation of one model: serve (setup) > wait > shards of VOC, MMLU and further tasks > stop (teardown).
 
 The group is mapped over models; the tasks inside are fixed by the configuration. `stop` runs whatever happened. What comes
 after the group depends on the shards (Airflow leaves teardowns out of a group's leaves), so a failed shard fails the run.
@@ -64,6 +64,17 @@ def make_evaluation_group(config: NightforgeConfig) -> Any:
             )
             for protocol in MMLU_PROTOCOLS
             for shard in range(mmlu.shards)
+        ]
+        shards += [
+            stage(
+                f"lm_eval_{task.name}_{shard}",
+                [
+                    *["lm-eval", "--model", model, "--task", task.name],
+                    *["--shard", str(shard), "--num-shards", str(task.shards)],
+                ],
+            )
+            for task in config.evaluation.lm_eval_tasks
+            for shard in range(task.shards)
         ]
         serve >> wait >> shards >> stop.as_teardown(setups=serve)
 

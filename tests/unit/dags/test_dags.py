@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_the_gathering_depends_on_every_suite_and_not_only_on_the_teardown(night
     upstream = nightly.get_task("gather").upstream_task_ids
     protocols = ("log_likelihood", "generative", "letter")
     assert upstream == {"evaluate.voc_0", *(f"evaluate.mmlu_{protocol}_0" for protocol in protocols)}
+
+
+def test_further_tasks_are_shards_beside_the_others(
+    configured: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / "configs" / "demo.yaml").read_text()
+    tasks = "evaluation:\n  lm_eval_tasks: [{name: ifeval, shards: 2}]\n"
+    (tmp_path / "config.yaml").write_text(text.replace("evaluation:\n", tasks, 1))
+    monkeypatch.setenv("NIGHTFORGE_CONFIG", str(tmp_path / "config.yaml"))
+    night = load("voc_nightly").voc_nightly()
+    upstream = night.get_task("gather").upstream_task_ids
+    assert {"evaluate.lm_eval_ifeval_0", "evaluate.lm_eval_ifeval_1"} <= upstream
+    assert "evaluate.lm_eval_ifeval_1" in night.get_task("evaluate.wait").downstream_task_ids
 
 
 def test_the_server_is_a_setup_with_a_teardown(nightly: Any) -> None:

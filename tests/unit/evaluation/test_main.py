@@ -28,7 +28,7 @@ def test_broken_arguments_of_a_job_are_one_message(monkeypatch, capsys):
     assert "NIGHTFORGE_ARGUMENTS" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["serve", "wait", "voc", "mmlu"])
+@pytest.mark.parametrize("command", ["serve", "wait", "voc", "mmlu", "lm-eval"])
 def test_a_light_command_imports_nothing_heavy(command):
     code = (
         "import sys; from evaluation.__main__ import build_parser; "
