@@ -111,16 +111,12 @@ def _gather_models(
     check_coverage(problems + task_problems)
     check_coverage(list_scoring_problems({n: a.general_answers().ways_of_scoring() for n, a in answers.items()}))
     config = run.config
-    bootstrap: dict[str, Any] = {
-        "num_resamples": config.evaluation.bootstrap_resamples,
-        "confidence": config.decision.confidence,
-        "seed": config.seed,
-    }
+    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
     floor = measure_lookup_floor(questions.training, questions.test)
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
         results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
-        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, **bootstrap)
+        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, bootstrap)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             text = json.dumps(results, indent=1, ensure_ascii=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluation.lm_eval_results import list_task_problems, measure_task
 from evaluation.lm_eval_suite import FILE_NAME, suite_name
+from evaluation.resampling import Bootstrap
 from voc.config_lm_eval import LmEvalTaskConfig
 from voc.errors import IntegrityError
 from voc.manifest import Manifest, read_manifest, verify_directory
@@ -89,9 +90,7 @@ def load_task_answers(run: Run, models: Sequence[ModelEntry], base: str) -> tupl
     return found, problems
 
 
-def measure_tasks(
-    answers: Sequence[TaskAnswers], model: str, base: str, *, num_resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
+def measure_tasks(answers: Sequence[TaskAnswers], model: str, base: str, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return what `results.json` holds on one model's further tasks: figures per task, what they were, coverage."""
     results = {}
     for task in answers:
@@ -108,9 +107,7 @@ def measure_tasks(
                 task.lines[base],
                 first.facts["aggregation"],
                 first.facts["figures"] if len(shards) == 1 else None,
-                num_resamples=num_resamples,
-                confidence=confidence,
-                seed=seed,
+                bootstrap,
             ),
         }
     return results

@@ -18,6 +18,7 @@ from evaluation.choice_scoring import list_scoring_problems
 from evaluation.coverage import list_coverage_problems
 from evaluation.intervals import draw_weights, paired_share_difference, percentile_interval, wilson_interval
 from evaluation.request_ids import make_id
+from evaluation.resampling import Bootstrap
 
 MEAN = "mean"
 OVERALL = "all"
@@ -53,10 +54,7 @@ def measure_task(
     base: Sequence[Line],
     aggregation: Mapping[str, Mapping[str, str]],
     whole: Mapping[str, Mapping[str, Any]] | None,
-    *,
-    num_resamples: int,
-    confidence: float,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, dict[str, Any]]:
     """Compute the figures of one model.
 
@@ -65,9 +63,7 @@ def measure_task(
         base: The base's.
         aggregation: Per lm-eval task and metric, the name of its aggregation.
         whole: lm-eval's own figures if there was one shard, else None.
-        num_resamples: Resamples behind the intervals of measures that are no shares.
-        confidence: Two-sided.
-        seed: Of the resampling.
+        bootstrap: How intervals are made; shares of questions need the confidence only.
 
     Returns:
         Per lm-eval task (and `all`, if there are several) and `metric,filter`: value, low, high, n; `against_base` with
@@ -76,7 +72,6 @@ def measure_task(
     """
     figures: dict[str, dict[str, Any]] = {}
     names = list(dict.fromkeys(str(line["task"]) for line in lines))
-    settings = {"num_resamples": num_resamples, "confidence": confidence, "seed": seed}
     for name in [*names, *([OVERALL] if len(names) > 1 else [])]:
         mine, other = _values(lines, name), _values(base, name)
         figures[name] = {}
@@ -84,10 +79,10 @@ def measure_task(
             metric = key.partition(",")[0]
             functions = {aggregation[task].get(metric, MEAN) for task in (names if name == OVERALL else [name])}
             if is_mergeable(values, functions):
-                figures[name][key] = summarise_values(values, **settings)
+                figures[name][key] = summarise_values(values, bootstrap)
                 if all(isinstance(v, int | float) and v in (0, 1) for v in [*values, *other.get(key, [0.5])]):
                     pair = [bool(v) for v in values], [bool(v) for v in other[key]]
-                    figures[name][key]["against_base"] = paired_share_difference(*pair, confidence).to_json()
+                    figures[name][key]["against_base"] = paired_share_difference(*pair, bootstrap.confidence).to_json()
             else:
                 taken = (whole or {}).get(name, {}).get(key)
                 reason = f"{', '.join(sorted(functions))} cannot be merged over shards: set shards to 1"
@@ -104,7 +99,7 @@ def is_mergeable(values: Sequence[Any], functions: set[str]) -> bool:
     return functions == {MEAN} and all(isinstance(value, int | float) for value in values)
 
 
-def summarise_values(values: Sequence[Any], *, num_resamples: int, confidence: float, seed: int) -> dict[str, Any]:
+def summarise_values(values: Sequence[Any], bootstrap: Bootstrap) -> dict[str, Any]:
     """Return mean, interval and number of questions.
 
     Shares of questions have Wilson's interval. Other numbers, and entries of lists, have that of a bootstrap over questions:
@@ -112,16 +107,15 @@ def summarise_values(values: Sequence[Any], *, num_resamples: int, confidence: f
     """
     if all(not isinstance(value, list) and value in (0, 1) for value in values):
         right = int(sum(values))
-        interval = wilson_interval(right, len(values), confidence)
+        interval = wilson_interval(right, len(values), bootstrap.confidence)
         return {"value": right / len(values), "low": interval.low, "high": interval.high, "n": len(values)}
     sums_N = np.array([float(np.sum(value)) for value in values])  # noqa: N806 - a shape suffix
     counts_N = np.array([len(value) if isinstance(value, list) else 1 for value in values], dtype=float)  # noqa: N806
     if not counts_N.sum():
         return {"value": None, "n": 0}
-    resampled = np.concatenate(
-        [(w @ sums_N) / np.maximum(w @ counts_N, 1) for w in draw_weights(len(values), num_resamples, seed)]
-    )
-    interval = percentile_interval(resampled, confidence)
+    draws = draw_weights(len(values), bootstrap.num_resamples, bootstrap.seed)
+    resampled_B = np.array([(w @ sums_N) / max(w @ counts_N, 1.0) for w in draws])  # noqa: N806
+    interval = percentile_interval(resampled_B, bootstrap.confidence)
     value = float(sums_N.sum() / counts_N.sum())
     return {"value": value, "low": interval.low, "high": interval.high, "n": len(values)}
 

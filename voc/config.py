@@ -13,11 +13,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
-<<<<<<< HEAD
-from voc.config_serving import ServingConfig
-=======
 from voc.config_lm_eval import LmEvalTaskConfig
->>>>>>> d464f79 (lm-eval tasks by name in the configuration: IFEval and any other, in the same fan-out, whole samples kept)
+from voc.config_serving import ServingConfig
 from voc.config_training import TrainingConfig
 
 

@@ -10,6 +10,7 @@ from evaluation.gather import gather
 from evaluation.lm_eval_gather import load_task_answers, measure_tasks
 from evaluation.lm_eval_suite import evaluate_task
 from evaluation.lm_eval_tasks import check_needs, load_tasks
+from evaluation.resampling import Bootstrap
 from evaluation.shards import Shard
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
@@ -53,7 +54,7 @@ def evaluate(run, name="t", shards=1):
 def measured(run):
     answers, problems = load_task_answers(run, read_models(run), "base")
     assert problems == []
-    return measure_tasks(answers, "base", "base", num_resamples=50, confidence=0.95, seed=0)["t"]
+    return measure_tasks(answers, "base", "base", Bootstrap(50, 0.95, 0))["t"]
 
 
 def test_a_task_that_generates_is_asked_as_a_chat_with_its_own_settings(tmp_path, server):
