@@ -32,10 +32,10 @@ def measure_emotion(
         bootstrap: How the interval is made; comments are resampled.
 
     Returns:
-        `accuracy` and its `interval` (None without such a pair) and `num_pairs`; `unknown`: predicted segments whose emotion no
-        training or test row has, as a share of all predicted segments; `emotions`: per emotion among the pairs its `gold`,
-        `predicted` and `true_positive` pairs; `confusion`: {gold, predicted, count} of the pairs with one emotion on each side
-        that differ, most frequent first; `num_mixed`: pairs with several emotions on a side.
+        `accuracy` and its `interval` (None without such a pair, in the answers or in any resample) and `num_pairs`; `unknown`:
+        predicted segments whose emotion no training or test row has, as a share of all predicted segments; `emotions`: per
+        emotion among the pairs its `gold`, `predicted` and `true_positive` pairs; `confusion`: {gold, predicted, count} of the
+        pairs with one emotion on each side that differ, most frequent first; `num_mixed`: pairs with several emotions on a side.
 
     Source: the joint evaluation of category and sentiment in aspect-based analysis, given the right category: Pontiki et al.,
     2016, SemEval-2016 Task 5: Aspect Based Sentiment Analysis, slot 3.
@@ -74,8 +74,10 @@ def _emotions(segments: Iterable[Segment]) -> dict[LabelPath, set[str]]:
     return dict(found)
 
 
-def _interval(table: np.ndarray, bootstrap: Bootstrap) -> list[float]:
+def _interval(table: np.ndarray, bootstrap: Bootstrap) -> list[float] | None:
     right, total = resample_sums(table, bootstrap).T
+    if not (total > 0).any():
+        return None
     # A resample without a pair says nothing about accuracy.
     ends = percentile_interval(right[total > 0] / total[total > 0], bootstrap.confidence)
     return [ends.low, ends.high]

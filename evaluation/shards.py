@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,9 +76,9 @@ class PartFile:
         if self._is_remote and not self._path.exists() and self._store.exists(self._key):
             self._store.download_file(self._key, self._path)
         length, self.lines = self._read()
-        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
+        # Appending, so that a process that is thought dead and writes on tears no line of this one.
+        self._file = self._path.open("ab")
         self._file.truncate(length)
-        self._file.seek(0, os.SEEK_END)
         if not length:
             self._file.write(self._head)
             self._file.flush()

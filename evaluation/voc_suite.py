@@ -71,7 +71,7 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
         run.timed(f"voc-{model}-{shard.number:03d}-of-{shard.count:03d}"),
         PartFile(run.store, prefix, inputs) as part,
     ):
-        resumed = len(part.lines)
+        resumed = len({line["custom_id"] for line in part.lines})
         asyncio.run(_ask_all(run, endpoint, key, taxonomy, items, part=part))
         by_id = {line["custom_id"]: line for line in part.lines}
         lines = [by_id[item.id] for item in items]

@@ -89,6 +89,18 @@ def test_a_part_file_cut_anywhere_keeps_its_whole_lines(tmp_path, cut):
         assert [line["id"] for line in part.lines] == list(range(whole[:-cut].count(b"\n") - 1))
 
 
+def test_a_process_that_was_thought_dead_tears_no_line(tmp_path):
+    store = LocalStore(tmp_path)
+    with PartFile(store, "shard", {}) as old:
+        old.append({"custom_id": 1})
+        with PartFile(store, "shard", {}) as new:
+            for number in range(2, 5):
+                new.append({"custom_id": number, "text": "x" * number})
+                old.append({"custom_id": number})
+    with PartFile(store, "shard", {}) as part:
+        assert [line["custom_id"] for line in part.lines] == [1, 2, 2, 3, 3, 4, 4]
+
+
 def test_another_machine_goes_on_from_the_copy_in_the_store(tmp_path, monkeypatch):
     store = FarStore(tmp_path / "store")
     monkeypatch.setattr("evaluation.shards.COPY_EVERY_S", -1)
