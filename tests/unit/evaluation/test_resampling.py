@@ -4,6 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evaluation.intervals import draw_weights
 from evaluation.label_counts import count_labels, count_levels, pair_labels
@@ -16,6 +18,7 @@ from evaluation.resampling import (
     iterate_sums,
     resample_sums,
 )
+from tests.unit.evaluation import voc_brute_force as brute
 
 A, B, C = ("x", "a", "a", "a"), ("x", "a", "a", "b"), ("y", "c", "c", "c")
 LABELS = [A, B, C, ("y", "c", "d", "d")]
@@ -104,6 +107,37 @@ def test_intervals_of_levels_groups_and_tree_hold_their_figures():
     )
     assert ends["groups"]["none"]["f1"] == [0, 0]
     assert 0 < ends["groups"]["some"]["f1"][0] < ends["groups"]["some"]["f1"][1] < 1
+
+
+label_sets = st.lists(
+    st.tuples(st.sets(st.sampled_from([*LABELS, ("new",) * 4])), st.sets(st.sampled_from(LABELS))),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(label_sets, st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_intervals_equal_scoring_the_drawn_comments_with_plain_loops(pairs, seed):
+    predicted, gold = [p for p, _ in pairs], [g for _, g in pairs]
+    ends = bootstrap_levels(count_levels(predicted, gold), {}, Bootstrap(12, 0.8, seed))
+    drawn = [
+        [i for i, times in enumerate(weights.astype(int).tolist()) for _ in range(times)]
+        for weights in draw_weights(len(pairs), 12, seed)
+    ]
+    sides = [([predicted[i] for i in rows], [gold[i] for i in rows]) for rows in drawn]
+
+    def check(values, found):
+        low, high = np.quantile(np.array(values), [0.1, 0.9], axis=0)
+        assert [found[name] for name in ("precision", "recall", "f1")] == [
+            pytest.approx(e) for e in zip(low, high, strict=True)
+        ]
+
+    for depth, level in enumerate(brute.LEVELS, start=1):
+        scores = [brute.all_averages(*side, depth) for side in sides]
+        for average in AVERAGES:
+            check([score[average] for score in scores], ends["levels"][level][average])
+    check([brute.hierarchical(*side) for side in sides], ends["hierarchical"])
 
 
 def test_sums_of_a_table_follow_the_draws():
