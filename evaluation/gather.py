@@ -33,6 +33,7 @@ from evaluation.general import measure_general
 from evaluation.items import write_items
 from evaluation.lm_eval_gather import load_task_answers, measure_tasks, read_task_manifests
 from evaluation.resampling import Bootstrap
+from evaluation.result_cache import summarise_hits
 from evaluation.training_support import collect_labels, measure_lookup_floor
 from evaluation.voc_measures import measure_voc
 from evaluation.voc_schema import describe_decoding
@@ -116,6 +117,9 @@ def _gather_models(
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
         results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
+        results["cache"] = summarise_hits(
+            {**answers[model.name].shards, **{task.suite: task.shards[model.name] for task in tasks}}
+        )
         results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, bootstrap)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

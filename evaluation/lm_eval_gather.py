@@ -36,6 +36,11 @@ class TaskAnswers:
     lines: Mapping[str, Sequence[Line]]
     shards: Mapping[str, Sequence[Manifest]]
 
+    @property
+    def suite(self) -> str:
+        """Name of the task's suite."""
+        return suite_name(self.config.name)
+
 
 def list_task_shards(run: Run, model: str, task: LmEvalTaskConfig) -> list[str]:
     """Return the prefixes of a task's shards."""

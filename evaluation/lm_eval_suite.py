@@ -21,6 +21,7 @@ from evaluation.lm_eval_run import make_model, silence
 from evaluation.lm_eval_tasks import LoadedTasks, load_tasks, pick_docs
 from evaluation.mmlu_protocols import read_chat_template
 from evaluation.request_ids import make_id
+from evaluation.result_cache import ResultCache
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from voc.config_lm_eval import LmEvalTaskConfig
 from voc.errors import ConfigError
@@ -72,6 +73,9 @@ def evaluate_task(run: Run, model: str, name: str, shard: Shard) -> None:
         if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
             return
         endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
+        cache = ResultCache(run, inputs, endpoint)
+        if cache.bring(prefix):
+            return
         with (
             run.timed(f"{suite}-{model}-{shard.number:03d}-of-{shard.count:03d}"),
             PartFile(run.store, prefix, inputs) as part,
@@ -87,6 +91,7 @@ def evaluate_task(run: Run, model: str, name: str, shard: Shard) -> None:
             }
             finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts)
             part.remove()
+        cache.keep(prefix)
     print(f"{suite} {model}: {len(lines)} questions, {json.dumps(facts['figures'])}", flush=True)
 
 

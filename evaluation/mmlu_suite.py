@@ -20,6 +20,7 @@ from evaluation.lm_eval_run import ModelKind, ask_tasks, make_model
 from evaluation.mmlu_answers import describe_answer
 from evaluation.mmlu_protocols import PROTOCOLS, Asking, Protocol, make_asking, read_chat_template, suite_of
 from evaluation.mmlu_task import TASK_FOLDER, name_task
+from evaluation.result_cache import ResultCache
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
@@ -65,6 +66,9 @@ def evaluate_mmlu(run: Run, model: str, protocol: Protocol, shard: Shard) -> Non
     if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
         return
     endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
+    cache = ResultCache(run, inputs, endpoint)
+    if cache.bring(prefix):
+        return
     with (
         run.timed(f"{suite}-{model}-{shard.number:03d}-of-{shard.count:03d}"),
         PartFile(run.store, prefix, inputs) as part,
@@ -78,6 +82,7 @@ def evaluate_mmlu(run: Run, model: str, protocol: Protocol, shard: Shard) -> Non
         }
         finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts)
         part.remove()
+    cache.keep(prefix)
     print(f"{suite} {model}: {facts['items']} questions, accuracy {facts['accuracy']:.4f}", flush=True)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
 from evaluation.endpoint import Endpoint, find_served_model, read_key
+from evaluation.result_cache import ResultCache
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from evaluation.voc_schema import build_response_format, describe_decoding
 from voc.errors import IntegrityError
@@ -66,6 +67,9 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
     if say_if_finished(run, prefix, inputs, f"voc {model} {shard.number}/{shard.count}"):
         return
     endpoint, key = find_served_model(run, model, inputs["model_digest"]), read_key()
+    cache = ResultCache(run, inputs, endpoint)
+    if cache.bring(prefix):
+        return
     items, start = shard.pick(records[: run.config.evaluation.voc.limit]), time.monotonic()
     with (
         run.timed(f"voc-{model}-{shard.number:03d}-of-{shard.count:03d}"),
@@ -78,6 +82,7 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
         facts = {**summarise(lines), "wall_s": round(time.monotonic() - start, 3), "resumed_items": resumed}
         finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts | {"engine": endpoint.engine})
         part.remove()
+    cache.keep(prefix)
 
 
 def load_test(run: Run) -> tuple[Taxonomy, tuple[VocRecord, ...], str]:

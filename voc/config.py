@@ -82,6 +82,9 @@ class EvaluationConfig(Section):
         (), description="further lm-eval tasks, such as ifeval; shown in results, not part of the decision"
     )
     bootstrap_resamples: PositiveInt = Field(1000, description="resamples behind each interval")
+    cache: bool = Field(
+        True, description="take a shard from an earlier run of the store if everything that it depends on is the same"
+    )
 
     @field_validator("lm_eval_tasks")
     @classmethod

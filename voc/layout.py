@@ -1,6 +1,7 @@
 """Every object key of a run, in one place.
 
-A run is `runs/<run_id>/`; models that outlive a run are in `models/`; the champion log is `champion/`.
+A run is `runs/<run_id>/`; models that outlive a run are in `models/`; the champion log is `champion/`; finished shards that
+later runs may use again are in `cache/`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from voc.errors import ConfigError
 
 CHAMPION_PREFIX = "champion"
 MODELS_PREFIX = "models"
+CACHE_PREFIX = "cache"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_RUN_ID = 80
 
@@ -34,6 +36,11 @@ def check_name(name: str, what: str) -> str:
 def model_key(name: str) -> str:
     """Return the folder of a model that outlives a run."""
     return f"{MODELS_PREFIX}/{check_name(name, 'model')}"
+
+
+def result_cache_key(suite: str, digest: str) -> str:
+    """Return the folder of a finished shard that outlives its run, by the hash of what its answers depend on."""
+    return f"{CACHE_PREFIX}/evaluation/{check_name(suite, 'suite')}/{digest}"
 
 
 def make_run_id(label: str) -> str:

@@ -82,6 +82,16 @@ def test_models_that_were_scored_in_different_ways_are_not_compared(fake_run):
     assert "evaluation.mmlu.scoring" in message
 
 
+def test_results_say_what_was_taken_from_an_earlier_run(fake_run):
+    lines = fake_run.read_shard("base", "voc", 1)
+    cache = {"hit": True, "measured_in": "night-0", "measured_at": "2026-01-01T00:00:00+00:00"}
+    fake_run.write_shard("base", "voc", 1, lines, cache=cache)
+    gather(fake_run.run)
+    assert _results(fake_run, "base")["cache"]["voc"]["hits"] == 1
+    assert _results(fake_run, "base")["cache"]["voc"]["measured_in"] == ["night-0"]
+    assert _results(fake_run, MIX)["cache"] == {}
+
+
 def test_a_second_gather_computes_nothing(fake_run, capsys):
     gather(fake_run.run)
     path = fake_run.root / fake_run.layout.results(MIX) / "manifest.json"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voc.errors import ConfigError
-from voc.layout import RunLayout, check_name, make_run_id, model_key
+from voc.layout import RunLayout, check_name, make_run_id, model_key, result_cache_key
 from voc.store import check_key
 
 
@@ -62,3 +62,11 @@ def test_all_keys_of_a_run_are_below_it_and_distinct() -> None:
 def test_checkpoints_sort_by_step() -> None:
     layout = RunLayout("r")
     assert layout.checkpoint("a", 9) < layout.checkpoint("a", 10) < layout.checkpoint("a", 1000)
+
+
+def test_a_kept_shard_has_a_key_outside_of_runs() -> None:
+    key = result_cache_key("mmlu_letter", "0" * 64)
+    assert key == f"cache/evaluation/mmlu_letter/{'0' * 64}"
+    assert check_key(key)
+    with pytest.raises(ConfigError):
+        result_cache_key("../runs", "0" * 64)
