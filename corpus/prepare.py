@@ -24,6 +24,7 @@ from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from voc.champion import read_champion
+from voc.external_models import list_external_entries
 from voc.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 from voc.model_folder import digest_model
 from voc.run import ModelEntry, Run, write_models
@@ -66,7 +67,7 @@ def prepare(run: Run, map_parts: MapParts) -> None:
 
 
 def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
-    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra models."""
+    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra and external models."""
     config, store = run.config, run.store
     models = [ModelEntry("base", "reference", "base", config.model.base, base_digest)]
     champion = read_champion(store)
@@ -80,7 +81,7 @@ def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
         ModelEntry(extra.name, "candidate", extra.title, extra.uri, digest_model(extra.uri))
         for extra in config.extra_models
     ]
-    return models
+    return models + list_external_entries(config.external_models)
 
 
 def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any]) -> Manifest:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from airflow.sdk import Param, dag
 
 from voc_dags.deployment import deployment_config
-from voc_dags.evaluation_group import make_evaluation_group
-from voc_dags.stages import list_models, preflight, ray_stage
+from voc_dags.evaluation_group import make_evaluation_group, make_external_group
+from voc_dags.stages import list_external_models, list_models, preflight, ray_stage
 
 CONFIG = deployment_config()
 
@@ -47,12 +47,17 @@ def voc_evaluate() -> None:
     prepare = ray_stage("prepare", "training", ["prepare"])
     models = list_models(plan)
     evaluate = make_evaluation_group(CONFIG).expand(model=models)
+    external = make_external_group(CONFIG)
     gather = ray_stage("gather", "evaluation", ["gather"])
     decide = ray_stage("decide", "evaluation", ["decide"])
     report = ray_stage("report", "evaluation", ["report"])
 
     plan >> prepare >> models
     evaluate >> gather >> decide >> report
+    if external is not None:
+        others = list_external_models(plan)
+        prepare >> others
+        external.expand(model=others) >> gather
 
 
 voc_evaluate()

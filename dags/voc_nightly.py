@@ -11,8 +11,8 @@ from airflow.sdk import Param, dag
 
 from rayjob_provider.operators.ray_job import RayJobOperator
 from voc_dags.deployment import deployment_config, nightly_schedule
-from voc_dags.evaluation_group import make_evaluation_group
-from voc_dags.stages import list_arms, list_models, preflight, ray_stage, stage_settings
+from voc_dags.evaluation_group import make_evaluation_group, make_external_group
+from voc_dags.stages import list_arms, list_external_models, list_models, preflight, ray_stage, stage_settings
 
 CONFIG = deployment_config()
 ARMS = [arm.name for arm in CONFIG.arms]
@@ -58,6 +58,7 @@ def voc_nightly() -> None:
     ).expand(arguments=list_arms(plan))
     models = list_models(plan)
     evaluate = make_evaluation_group(CONFIG).expand(model=models)
+    external = make_external_group(CONFIG)
     gather = ray_stage("gather", "evaluation", ["gather"])
     decide = ray_stage("decide", "evaluation", ["decide"])
     report = ray_stage("report", "evaluation", ["report"])
@@ -65,6 +66,10 @@ def voc_nightly() -> None:
 
     plan >> prepare >> train >> models
     evaluate >> gather >> decide >> [promote, report]
+    if external is not None:
+        others = list_external_models(plan)
+        prepare >> others
+        external.expand(model=others) >> gather
 
 
 voc_nightly()

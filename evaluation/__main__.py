@@ -1,7 +1,8 @@
 """The command line of evaluation: `python -m evaluation <command> --store-uri URI --run-id ID ...`.
 
-In pipeline order: serve, wait, voc, mmlu, lm-eval, gather, decide, report, promote; and compare, for two finished runs. A
-module is imported only for its own command, so that a light client does not pay for the imports of a heavy one.
+In pipeline order: serve, wait (for external models connect, import-outputs), voc, mmlu, lm-eval, gather, decide, report, promote;
+and compare, for two finished runs. A module is imported only for its own command, so that a light client does not pay for
+the imports of a heavy one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from voc.errors import VocError
 COMMANDS = {
     "serve": "evaluation.serve",
     "wait": "evaluation.wait",
+    "connect": "evaluation.connect",
+    "import-outputs": "evaluation.import_outputs",
     "voc": "evaluation.voc_suite",
     "mmlu": "evaluation.mmlu_suite",
     "lm-eval": "evaluation.lm_eval_suite",

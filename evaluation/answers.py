@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluation.coverage import list_coverage_problems
 from evaluation.general import GeneralAnswers
+from evaluation.kinds import list_suites
 from evaluation.mmlu_protocols import PROTOCOLS, hash_questions, make_asking, suite_of
 from evaluation.voc_answers import VocAnswer
 from evaluation.voc_schema import describe_decoding
@@ -54,6 +55,10 @@ class Questions:
     expected: Mapping[str, Mapping[str, str]]
     data_digest: str
     decoding: Mapping[str, Any]
+
+    def expect_prompts(self, prompt_hash: str) -> dict[str, str]:
+        """Return the prompt hash of every comment that was asked in the words of `prompt_hash`."""
+        return {record.id: hash_comment_prompt(prompt_hash, record.comment) for record in self.test}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +163,20 @@ def list_shards(run: Run, model: str, suite: str) -> list[str]:
     return [run.layout.shard(model, suite, shard, count) for shard in range(count)]
 
 
-def read_shard_manifests(run: Run, model: str) -> tuple[dict[str, list[Manifest]], list[str]]:
-    """Return the manifests of a model's shards, and one sentence for every shard that is not finished."""
+def read_shard_manifests(run: Run, entry: ModelEntry) -> tuple[dict[str, list[Manifest]], list[str]]:
+    """Return the manifests of a model's shards, and one sentence for every shard that is not finished.
+
+    Suites that cannot measure a model of this kind have none.
+    """
     manifests: dict[str, list[Manifest]] = {suite: [] for suite in SUITE_FILES}
     problems = []
-    for suite in SUITE_FILES:
-        for number, prefix in enumerate(list_shards(run, model, suite)):
+    for suite in list_suites(entry, SUITE_FILES):
+        for number, prefix in enumerate(list_shards(run, entry.name, suite)):
             manifest = read_manifest(run.store, prefix)
             if manifest is None:
-                problems.append(f"{model}, {suite}: shard {number} of {num_shards(run.config, suite)} is not finished")
+                problems.append(
+                    f"{entry.name}, {suite}: shard {number} of {num_shards(run.config, suite)} is not finished"
+                )
             else:
                 manifests[suite].append(manifest)
     return manifests, problems
@@ -176,15 +186,17 @@ def load_answers(run: Run, entry: ModelEntry, questions: Questions) -> tuple[Mod
     """Read and verify every shard of one model.
 
     Returns:
-        The answers in the order of the questions (only of use without problems), and the problems of coverage.
+        The answers in the order of the questions (only of use without problems; none of suites that cannot measure this
+        kind of model), and the problems of coverage.
 
     Raises:
         IntegrityError: If a shard's file does not match its manifest, or it measured another model than this run's.
     """
-    manifests, problems = read_shard_manifests(run, entry.name)
+    manifests, problems = read_shard_manifests(run, entry)
     digest = entry.digest or digest_model(entry.uri)
-    lines: dict[str, list[Line]] = {}
-    for suite, name in SUITE_FILES.items():
+    lines: dict[str, list[Line]] = {suite: [] for suite in SUITE_FILES}
+    for suite in list_suites(entry, SUITE_FILES):
+        name = SUITE_FILES[suite]
         found: list[Line] = []
         for prefix in list_shards(run, entry.name, suite):
             if read_manifest(run.store, prefix) is None:
@@ -195,6 +207,8 @@ def load_answers(run: Run, entry: ModelEntry, questions: Questions) -> tuple[Mod
                 _check_decoding(manifest, questions.decoding, f"{run.store.uri}/{prefix}")
             found += map(json.loads, run.store.read_bytes(f"{prefix}/{name}").splitlines())
         expected = questions.expected[suite]
+        if entry.kind == "imported" and manifests[suite]:
+            expected = questions.expect_prompts(str(manifests[suite][0].inputs["prompt_hash"]))
         problems += [f"{entry.name}, {p}" for p in list_coverage_problems(suite, expected, found)]
         by_id = {line["custom_id"]: line for line in found}
         lines[suite] = [by_id[name] for name in expected if name in by_id]

@@ -17,7 +17,8 @@ from typing import Any
 from lm_eval.api.instance import Instance  # noqa: TID253
 from lm_eval.models.openai_completions import LocalChatCompletion  # noqa: TID253
 
-from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
+from evaluation.client import Completion, PromptTooLongError, gather_all
+from evaluation.clients import ChatClient, open_client
 from evaluation.endpoint import Endpoint
 from evaluation.request_ids import request_id
 from evaluation.shards import PartFile
@@ -33,13 +34,12 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
 
     Args:
         endpoint: The served model.
-        key: The shared key.
         max_model_len: Tokens of prompt and answer that the server takes.
         concurrency: Requests in flight.
         part: Finished questions, `{custom_id, text, ...}`; those in it are not asked again.
     """
 
-    def __init__(self, endpoint: Endpoint, key: str, *, max_model_len: int, concurrency: int, part: PartFile) -> None:
+    def __init__(self, endpoint: Endpoint, *, max_model_len: int, concurrency: int, part: PartFile) -> None:
         super().__init__(
             base_url=f"{endpoint.url}/chat/completions",
             model=endpoint.model,
@@ -48,7 +48,6 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
             eos_string="",
         )
         self.endpoint = endpoint
-        self._key = key
         self._part = part
 
     @property
@@ -65,7 +64,7 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
     async def _ask_all(self, requests: Sequence[Instance]) -> None:
         done = {line["custom_id"] for line in self._part.lines}
         progress = Progress(f"chats {self.endpoint.model}", len(requests), "questions")
-        async with EndpointClient(self.endpoint, self._key, concurrency=self._concurrent) as client:
+        async with open_client(self.endpoint, concurrency=self._concurrent) as client:
 
             async def ask(request: Instance) -> None:
                 chat, wishes = request.args
@@ -87,7 +86,7 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
         progress.finish(truncated=self.truncated)
 
     async def _ask(
-        self, client: EndpointClient, messages: list[Message], max_tokens: int, settings: dict[str, Any]
+        self, client: ChatClient, messages: list[Message], max_tokens: int, settings: dict[str, Any]
     ) -> tuple[Completion, bool]:
         if messages[-1]["role"] == "assistant":
             settings |= {"add_generation_prompt": False, "continue_final_message": True}

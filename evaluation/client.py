@@ -143,7 +143,7 @@ class EndpointClient:
         try:
             choice, usage = answer["choices"][0], answer["usage"]
             return Completion(
-                text=_to_valid_text(choice["message"]["content"] or ""),
+                text=to_valid_text(choice["message"]["content"] or ""),
                 finish_reason=str(choice["finish_reason"]),
                 prompt_tokens=int(usage["prompt_tokens"]),
                 completion_tokens=int(usage["completion_tokens"]),
@@ -173,7 +173,7 @@ class EndpointClient:
         if self._session is None:
             raise RuntimeError("use the client with `async with`")
         try:
-            async with self._session.post(f"{self.endpoint.url}{path}", json=body) as response:
+            async with self._session.post(f"{self.endpoint.url}{path}", json=body, allow_redirects=False) as response:
                 if response.status != HTTPStatus.OK:
                     self._raise_for(response.status, await response.text(), response.headers.get("Retry-After", ""))
                 answer = await response.json(content_type=None)
@@ -231,6 +231,6 @@ def _read_cached_tokens(usage: Mapping[str, Any]) -> int | None:
     return None if cached is None else int(cached)
 
 
-def _to_valid_text(text: str) -> str:
+def to_valid_text(text: str) -> str:
     """Replace lone surrogates, which JSON may carry and UTF-8 files may not, by U+FFFD, so that the damage can be counted."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -149,6 +149,17 @@ def remove_endpoint(run: Run, model: str, endpoint: Endpoint | None = None) -> N
         run.store.delete_key(run.layout.endpoint(model))
 
 
+def get_text(url: str, key: str | None = None) -> str:
+    """Fetch one document from a server.
+
+    Raises:
+        OSError: If the server cannot be reached or answers with an error status.
+    """
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    with _OPENER.open(request, timeout=CHECK_TIMEOUT_S) as response:
+        return str(response.read().decode("utf-8", "replace"))
+
+
 def get_json(url: str, key: str | None = None) -> Any:
     """Fetch one JSON document from a server.
 
@@ -156,9 +167,7 @@ def get_json(url: str, key: str | None = None) -> Any:
         OSError: If the server cannot be reached or answers with an error status.
         ValueError: If the answer is not JSON.
     """
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
-    with _OPENER.open(request, timeout=CHECK_TIMEOUT_S) as response:
-        body = response.read()
+    body = get_text(url, key)
     return json.loads(body) if body else None
 
 
@@ -191,11 +200,15 @@ def check_endpoint(url: str, model: str, key: str) -> dict[str, Any]:
 
 
 def read_card(endpoint: Endpoint, key: str) -> dict[str, Any]:
-    """Return the card of a served model; a server that is restarted just now is waited for, `patience_s` at most.
+    """Return the card of a model that is served here; a server that is restarted just now is waited for.
+
+    Of a model that others serve there is no such card: it is empty.
 
     Raises:
         EndpointError: As `check_endpoint`.
     """
+    if endpoint.kind != "vllm":
+        return {}
     deadline = time.monotonic() + endpoint.patience_s
     while True:
         try:

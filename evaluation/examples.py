@@ -30,7 +30,8 @@ def pick_examples(answers: ModelAnswers, questions: Questions) -> list[dict[str,
         if kind:
             expected = "; ".join(sorted(" > ".join(label) for label in answer.gold)) or "no label"
             found.setdefault(kind, []).append(_example(kind, VOC, line, answer.record.comment, expected))
-    for item, line in zip(questions.mmlu, answers.lines[GENERATIVE], strict=True):
+    asked = questions.mmlu if answers.lines[GENERATIVE] else ()  # imported answers are to comments only
+    for item, line in zip(asked, answers.lines[GENERATIVE], strict=True):
         kind = _general_kind(line)
         if kind:
             expected = f"{line['answer']} ({item.choices['ABCD'.index(line['answer'])]})"

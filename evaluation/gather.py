@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.answers import (
+    GENERATIVE,
     SUITE_FILES,
     VOC,
     ModelAnswers,
@@ -29,8 +30,9 @@ from evaluation.choice_scoring import list_scoring_problems
 from evaluation.coverage import check_coverage
 from evaluation.decomposition import decompose
 from evaluation.examples import pick_examples
-from evaluation.general import measure_general
+from evaluation.general import CHANCE, measure_general, measure_written
 from evaluation.items import write_items
+from evaluation.kinds import list_suites
 from evaluation.lm_eval_gather import load_task_answers, measure_tasks, read_task_manifests
 from evaluation.resampling import Bootstrap
 from evaluation.result_cache import summarise_hits
@@ -47,6 +49,17 @@ from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
 RESULTS_FORMAT = "nightforge/results/2"
 RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"
 BASE = "base"
+# Of a model that others serve: what needs log-probabilities, and the comparison with them.
+NOT_MEASURED: dict[str, Any] = {
+    "chance": CHANCE,
+    **dict.fromkeys(
+        (
+            *("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained"),
+            *("schema_leak", "extraction_failure", "refusal", "truncated"),
+            *("answer_kinds", "scoring", "against_base", "decomposition"),
+        )
+    ),
+}
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -91,8 +104,8 @@ def describe_inputs(run: Run, models: list[ModelEntry], questions: Questions) ->
     shards: dict[str, Any] = {}
     problems: list[str] = []
     for model in models:
-        manifests, missing = read_shard_manifests(run, model.name)
-        tasks, missing_tasks = read_task_manifests(run, model.name)
+        manifests, missing = read_shard_manifests(run, model)
+        tasks, missing_tasks = read_task_manifests(run, model.name) if model.kind == "vllm" else ({}, [])
         problems += missing + missing_tasks
         shards[model.name] = {suite: [m.digest for m in found] for suite, found in (manifests | tasks).items()}
     check_coverage(problems)
@@ -108,19 +121,20 @@ def _gather_models(
     for model in models:
         answers[model.name], found = load_answers(run, model, questions)
         problems += found
-    tasks, task_problems = load_task_answers(run, models, BASE)
+    served = [model for model in models if model.kind == "vllm"]
+    tasks, task_problems = load_task_answers(run, served, BASE)
     check_coverage(problems + task_problems)
-    check_coverage(list_scoring_problems({n: a.general_answers().ways_of_scoring() for n, a in answers.items()}))
+    ways = {model.name: answers[model.name].general_answers().ways_of_scoring() for model in served}
+    check_coverage(list_scoring_problems(ways))
     config = run.config
     bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
     floor = measure_lookup_floor(questions.training, questions.test)
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
         results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
-        results["cache"] = summarise_hits(
-            {**answers[model.name].shards, **{task.suite: task.shards[model.name] for task in tasks}}
-        )
-        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, bootstrap)
+        own = {task.suite: task.shards[model.name] for task in tasks} if model in served else {}
+        results["cache"] = summarise_hits({**answers[model.name].shards, **own})
+        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, bootstrap) if model in served else {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             text = json.dumps(results, indent=1, ensure_ascii=False)
@@ -136,23 +150,8 @@ def measure_model(
 ) -> dict[str, Any]:
     """Return what `results.json` holds for one model."""
     config = run.config
-    confidence, seed, resamples = config.decision.confidence, config.seed, config.evaluation.bootstrap_resamples
-    voc = measure_voc(
-        answers.voc_answers(questions),
-        questions.taxonomy,
-        collect_labels(questions.training),
-        Bootstrap(resamples, confidence, seed),
-    )
-    general = measure_general(answers.general_answers(), confidence=confidence)
-    decomposition = decompose(
-        answers.general_answers(),
-        base.general_answers(),
-        {item.custom_id: item.question for item in questions.mmlu},
-        num_resamples=resamples,
-        confidence=confidence,
-        seed=seed,
-    )
-    prompt = {"variant": config.prompt.variant, "hash": hash_prompt(config.prompt.variant, questions.taxonomy)}
+    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
+    voc = measure_voc(answers.voc_answers(questions), questions.taxonomy, collect_labels(questions.training), bootstrap)
     reasons = dict(sorted(Counter(line["finish_reason"] for line in answers.lines[VOC]).items()))
     entry = answers.entry
     return {
@@ -163,20 +162,55 @@ def measure_model(
             "title": entry.title,
             "uri": entry.uri,
             "digest": answers.digest,
+            "kind": entry.kind,
         },
-        "coverage": {suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}" for suite in SUITE_FILES},
+        "coverage": {
+            suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
+            for suite in list_suites(entry, SUITE_FILES)
+        },
         "cut_prompts": count_cut_prompts(answers),
         "voc": {
             **voc,
-            "prompt": prompt,
-            "decoding": describe_decoding(config.evaluation.voc, questions.taxonomy),
+            **describe_asking(run, answers, questions),
             "lookup_floor": floor,
             "usage": sum_usage(answers),
             "finish_reasons": reasons,
         },
-        "general": {**general, "against_base": decomposition["figures"], "decomposition": decomposition},
+        "general": measure_general_ability(run, answers, base, questions),
         "examples": pick_examples(answers, questions),
     }
+
+
+def describe_asking(run: Run, answers: ModelAnswers, questions: Questions) -> dict[str, Any]:
+    """Return how the comments were asked; what a service asked in its own evaluation is known by the hash of its words only."""
+    variant: str = run.config.prompt.variant
+    ours = hash_prompt(run.config.prompt.variant, questions.taxonomy)
+    decoding: dict[str, Any] | None = describe_decoding(run.config.evaluation.voc, questions.taxonomy)
+    asked = ours
+    if answers.entry.kind == "imported":
+        asked, decoding = str(answers.shards[VOC][0].inputs["prompt_hash"]), None
+    return {"prompt": {"variant": variant if asked == ours else "imported", "hash": asked}, "decoding": decoding}
+
+
+def measure_general_ability(
+    run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions
+) -> dict[str, Any]:
+    """Return the figures of general ability; those that this kind of model cannot show are null."""
+    config = run.config
+    confidence = config.decision.confidence
+    if answers.entry.kind != "vllm":
+        measured = answers.lines[GENERATIVE]
+        return NOT_MEASURED | (measure_written(measured, confidence=confidence) if measured else {})
+    general = measure_general(answers.general_answers(), confidence=confidence)
+    decomposition = decompose(
+        answers.general_answers(),
+        base.general_answers(),
+        {item.custom_id: item.question for item in questions.mmlu},
+        num_resamples=config.evaluation.bootstrap_resamples,
+        confidence=confidence,
+        seed=config.seed,
+    )
+    return {**general, "against_base": decomposition["figures"], "decomposition": decomposition}
 
 
 def count_cut_prompts(answers: ModelAnswers) -> dict[str, int]:

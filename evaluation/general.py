@@ -80,7 +80,16 @@ def measure_general(answers: GeneralAnswers, *, confidence: float) -> dict[str, 
     - `answer_kinds`: how many generative answers are of each kind; every answer is of exactly one.
     - `scoring`: the way in which log-likelihoods were got.
     """
-    generated = answers.generative
+    return {
+        **measure_written(answers.generative, confidence=confidence),
+        "log_likelihood": measure_accuracy(answers.log_likelihood, is_correct, confidence),
+        "letter_constrained": measure_accuracy(answers.letter, is_correct, confidence),
+        "scoring": sorted(set(answers.ways_of_scoring())),
+    }
+
+
+def measure_written(generated: Sequence[Sample], *, confidence: float) -> dict[str, Any]:
+    """Compute the figures of generative answers alone, by the names of `measure_general`: all that a closed model shows."""
     rates = {
         "schema_leak": sum(bool(s["schema_leak"]) for s in generated),
         "extraction_failure": sum(s["strict"] is None for s in generated),
@@ -89,13 +98,10 @@ def measure_general(answers: GeneralAnswers, *, confidence: float) -> dict[str, 
     }
     return {
         "chance": CHANCE,
-        "log_likelihood": measure_accuracy(answers.log_likelihood, is_correct, confidence),
         "generative_strict": measure_accuracy(generated, is_correct, confidence),
         "generative_lenient": measure_accuracy(generated, is_leniently_right, confidence),
-        "letter_constrained": measure_accuracy(answers.letter, is_correct, confidence),
         **{name: share_of(count, len(generated), confidence) for name, count in rates.items()},
         "answer_kinds": dict(sorted(Counter(str(s["kind"]) for s in generated).items())),
-        "scoring": sorted(set(answers.ways_of_scoring())),
     }
 
 

@@ -38,8 +38,9 @@ def make_model(run: Run, model: str, kind: ModelKind, *, concurrency: int, scori
     from evaluation.chat_model import ChatModel
     from evaluation.log_likelihood_model import LogLikelihoodModel
 
-    entry, key = find_model(run, model), read_key()
+    entry = find_model(run, model)
     endpoint = find_served_model(run, model, entry.digest or digest_model(entry.uri))
+    key = read_key(endpoint.key_variable) if endpoint.kind != "bedrock" else ""
     card = read_card(endpoint, key)
     common: dict[str, Any] = {
         "max_model_len": int(card.get("max_model_len") or run.config.serving.max_model_len),
@@ -47,7 +48,7 @@ def make_model(run: Run, model: str, kind: ModelKind, *, concurrency: int, scori
         "part": part,
     }
     if kind == "chat":
-        return ChatModel(endpoint, key, **common)
+        return ChatModel(endpoint, **common)
     tokenizer = read_model_file(entry.uri, "tokenizer.json")
     if tokenizer is None:
         raise ModelError(f"{entry.uri} has no tokenizer.json", expected="a model folder in the Hugging Face layout")

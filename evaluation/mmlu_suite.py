@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.endpoint import find_served_model
+from evaluation.kinds import say_if_not_asked
 from evaluation.lm_eval_run import ModelKind, ask_tasks, make_model
 from evaluation.mmlu_answers import describe_answer
 from evaluation.mmlu_protocols import PROTOCOLS, Asking, Protocol, make_asking, read_chat_template, suite_of
@@ -48,7 +49,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)
-    evaluate_mmlu(run, arguments.model, arguments.protocol, Shard(arguments.shard, arguments.num_shards))
+    if not say_if_not_asked(find_model(run, arguments.model), suite_of(arguments.protocol)):
+        evaluate_mmlu(run, arguments.model, arguments.protocol, Shard(arguments.shard, arguments.num_shards))
 
 
 def evaluate_mmlu(run: Run, model: str, protocol: Protocol, shard: Shard) -> None:
@@ -90,6 +92,7 @@ def describe_inputs(run: Run, model: str, asking: Asking, shard: Shard, items: S
     """Return what a shard's answers depend on; few-shot count, chat template and system prompt are in `asked`."""
     entry, suite = find_model(run, model), run.config.evaluation.mmlu
     task = (TASK_FOLDER / f"{name_task(asking.protocol)}.yaml").read_bytes()
+    has_template = asking.is_chat and entry.kind == "vllm"  # a closed model's is its own business
     decoding = {"scoring": suite.scoring, "max_tokens": suite.max_tokens if asking.protocol == "generative" else None}
     return {
         "suite": suite_of(asking.protocol),
@@ -97,7 +100,7 @@ def describe_inputs(run: Run, model: str, asking: Asking, shard: Shard, items: S
         "data_digest": digest_items(items),
         "prompt_version": PROMPT_VERSION,
         "task_digest": digest_bytes(task),
-        "asked": asking.describe(items, read_chat_template(entry.uri) if asking.is_chat else None),
+        "asked": asking.describe(items, read_chat_template(entry.uri) if has_template else None),
         "decoding": {name: value for name, value in decoding.items() if asking.is_chat == (name == "max_tokens")},
         "shard": [shard.number, shard.count],
         "max_model_len": run.config.serving.max_model_len,  # longer prompts are cut

@@ -51,7 +51,7 @@ def draw_trade_off(table: Mapping[str, Any]) -> Figure:
 
     figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for row in table["rows"]:
+    for row in filter(is_drawn, table["rows"]):
         x = row["voc_f1"]["value"]
         axes.plot(
             [x, x], [row["log_likelihood"]["value"], row["generative_strict"]["value"]], color=MUTED, lw=1, zorder=1
@@ -70,6 +70,11 @@ def draw_trade_off(table: Mapping[str, Any]) -> Figure:
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=2)
     return figure
+
+
+def is_drawn(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has both protocols; models that others serve are in the table only."""
+    return row["log_likelihood"] is not None and row["generative_strict"] is not None
 
 
 def _draw_point(axes: Axes, row: Mapping[str, Any], name: str, color: str, **style: Any) -> None:
@@ -94,7 +99,7 @@ def _draw_point(axes: Axes, row: Mapping[str, Any], name: str, color: str, **sty
 def _name_models(axes: Axes, table: Mapping[str, Any]) -> None:
     """Write each model's title beside the middle of its line; models at the same place get one line each."""
     placed: list[tuple[float, float]] = []
-    for row in table["rows"]:
+    for row in filter(is_drawn, table["rows"]):
         x = row["voc_f1"]["value"]
         y = (row["log_likelihood"]["value"] + row["generative_strict"]["value"]) / 2 - 0.05
         while any(abs(x - other_x) < 0.3 and abs(y - other_y) < 0.055 for other_x, other_y in placed):

@@ -82,7 +82,9 @@ def write_parquet(path: Path, report: dict[str, Any]) -> None:
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        if isinstance(value, dict):
+        if value is None and name != "verdict":
+            flat |= {name: None, f"{name}_low": None, f"{name}_high": None}
+        elif isinstance(value, dict):
             flat |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
         else:
             flat[name] = value

@@ -74,7 +74,10 @@ def describe_run(run: Run) -> dict[str, Any]:
 def build_table(
     run: Run, models: list[ModelEntry], results: dict[str, dict[str, Any]], decision: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the study's table: one row per model, each figure as `{value, low, high}`, with floor and chance beside."""
+    """Return the study's table: one row per model, each figure as `{value, low, high}`, with floor and chance beside.
+
+    A figure that a model's kind cannot show is null.
+    """
     average = run.config.decision.voc_average
     verdicts = {c["name"]: c["verdict"] for c in decision["candidates"]} if decision else {}
     rows = [_build_row(model, results[model.name], average, verdicts.get(model.name)) for model in models]
@@ -93,21 +96,29 @@ def build_table(
 def _build_row(model: ModelEntry, results: dict[str, Any], average: str, verdict: str | None) -> dict[str, Any]:
     voc, general = results["voc"], results["general"]
     scores, intervals = voc["levels"][LEAF][average], voc["intervals"][average]
-    figures = {f"voc_{name}": _figure(scores[name], intervals[name]) for name in FIGURES}
-    for name in ("log_likelihood", "generative_strict", "generative_lenient"):
-        figures[name] = _figure(general[name]["accuracy"], general[name]["interval"])
-    leak = general["schema_leak"]
-    change = general["against_base"]
+    figures: dict[str, dict[str, float] | None] = {
+        f"voc_{name}": _figure(scores[name], intervals[name]) for name in FIGURES
+    }
+    readings = {name: general[name] for name in ("log_likelihood", "generative_strict", "generative_lenient")}
+    for name, reading in readings.items():
+        figures[name] = _figure(reading["accuracy"], reading["interval"]) if reading else None
+    leak, change = general["schema_leak"], general["against_base"]
     return {
         "name": model.name,
         "role": model.role,
         "title": model.title,
         "verdict": verdict,
         **figures,
-        "schema_leak": _figure(leak["ratio"], leak["interval"]),
-        "format_tax": {name: change["format_tax"][name] for name in ("value", "low", "high")},
-        "knowledge_change": {name: change["knowledge_change"][name] for name in ("value", "low", "high")},
-        "below_chance": [name for name in ("log_likelihood", "generative_strict") if general[name]["below_chance"]],
+        "schema_leak": _figure(leak["ratio"], leak["interval"]) if leak else None,
+        **{
+            name: {bound: change[name][bound] for bound in ("value", "low", "high")} if change else None
+            for name in ("format_tax", "knowledge_change")
+        },
+        "below_chance": [
+            name
+            for name in ("log_likelihood", "generative_strict")
+            if readings[name] and readings[name]["below_chance"]
+        ],
     }
 
 
@@ -120,6 +131,8 @@ def build_slices(models: list[ModelEntry], results: dict[str, dict[str, Any]]) -
     rows = []
     for model in models:
         general = results[model.name]["general"]
+        if general["log_likelihood"] is None:  # of an external model
+            continue
         for name, known in general["log_likelihood"]["slices"].items():
             written = general["generative_strict"]["slices"][name]
             rows.append(
@@ -200,7 +213,7 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
         "base is the format tax.",
         "The look-up floor predicts the majority label of every training segment that occurs word for word in a comment: "
         "what memory alone reaches.",
-        f"All models got the {config.prompt.variant} prompt.",
+        *describe_prompts(config.prompt.variant, results),
     ]
     repeated = count_leaked_rows(data)
     if repeated:
@@ -211,13 +224,25 @@ def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, An
     if any(cut.values()):
         shown = ", ".join(f"{title} {count}" for title, count in cut.items() if count)
         notes.append(f"Prompts that did not fit the model's context (serving.max_model_len): {shown}.")
-    below = [r["model"]["title"] for r in results.values() if r["general"]["generative_strict"]["below_chance"]]
+    written = {r["model"]["title"]: r["general"]["generative_strict"] for r in results.values()}
+    below = [title for title, reading in written.items() if reading and reading["below_chance"]]
     if below:
         notes.append(
             f"Below chance in the generative protocol: {', '.join(below)}. Guessing would do better, so this is a failure of "
             "form; read it together with the log-likelihood and the schema-leak rate."
         )
     return notes
+
+
+def describe_prompts(variant: str, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which prompt the models got, and which rows were asked in other words."""
+    others = [r["model"]["title"] for r in results.values() if r["voc"]["prompt"]["variant"] != variant]
+    if not others:
+        return [f"All models got the {variant} prompt."]
+    return [
+        f"The models got the {variant} prompt, but {', '.join(others)} answered in an evaluation of the service's own, to "
+        "other words: those rows are not comparable without that in mind."
+    ]
 
 
 def count_leaked_rows(data: Mapping[str, Any]) -> int:

@@ -56,7 +56,7 @@ def _study_rows(table: Mapping[str, Any]) -> list[list[str]]:
                 format_interval(row["voc_f1"]),
                 format_interval(row["log_likelihood"]) + marks["log_likelihood"],
                 format_interval(row["generative_strict"]) + marks["generative_strict"],
-                format_figure(row["schema_leak"]["value"]),
+                format_figure(row["schema_leak"]["value"] if row["schema_leak"] else None),
             ]
         )
     floor = [format_figure(table["lookup_floor"][name]) for name in ("precision", "recall", "f1")]
@@ -97,9 +97,9 @@ def format_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def format_interval(figure: Mapping[str, float]) -> str:
+def format_interval(figure: Mapping[str, float] | None) -> str:
     """Return a figure with its interval."""
-    return f"{format_figure(figure['value'])} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return "-" if figure is None else f"{format_figure(figure['value'])} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def format_columns(rows: Sequence[Sequence[str]]) -> str:

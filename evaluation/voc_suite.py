@@ -17,8 +17,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.client import Completion, EndpointClient, PromptTooLongError, gather_all
-from evaluation.endpoint import Endpoint, find_served_model, read_key
+from evaluation.client import Completion, PromptTooLongError, gather_all
+from evaluation.clients import ChatClient, open_client
+from evaluation.endpoint import find_served_model
+from evaluation.kinds import say_if_not_asked
+from evaluation.prefix_cache import count_primers, describe_engine, describe_hits, read_counters
 from evaluation.result_cache import ResultCache
 from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
 from evaluation.voc_schema import build_response_format, describe_decoding
@@ -49,7 +52,8 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)
-    evaluate_voc(run, arguments.model, Shard(arguments.shard, arguments.num_shards))
+    if not say_if_not_asked(find_model(run, arguments.model), SUITE):
+        evaluate_voc(run, arguments.model, Shard(arguments.shard, arguments.num_shards))
 
 
 def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
@@ -66,20 +70,28 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
     inputs = describe_inputs(run, model, shard, taxonomy, data_digest)
     if say_if_finished(run, prefix, inputs, f"voc {model} {shard.number}/{shard.count}"):
         return
-    endpoint, key = find_served_model(run, model, inputs["model_digest"]), read_key()
+    endpoint = find_served_model(run, model, inputs["model_digest"])
     cache = ResultCache(run, inputs, endpoint)
     if cache.bring(prefix):
         return
+    client = open_client(endpoint, concurrency=run.config.evaluation.voc.concurrency)
     items, start = shard.pick(records[: run.config.evaluation.voc.limit]), time.monotonic()
     with (
         run.timed(f"voc-{model}-{shard.number:03d}-of-{shard.count:03d}"),
         PartFile(run.store, prefix, inputs) as part,
     ):
-        resumed = len({line["custom_id"] for line in part.lines})
-        asyncio.run(_ask_all(run, endpoint, key, taxonomy, items, part=part))
+        resumed, counters = len({line["custom_id"] for line in part.lines}), read_counters(endpoint)
+        num_before = len(part.lines)
+        primers = count_primers(endpoint, run.config.prompt.variant, run.config.serving.data_parallel_size)
+        asyncio.run(_ask_all(run, client, taxonomy, items, part=part, primers=primers))
         by_id = {line["custom_id"]: line for line in part.lines}
         lines = [by_id[item.id] for item in items]
         facts = {**summarise(lines), "wall_s": round(time.monotonic() - start, 3), "resumed_items": resumed}
+        facts |= {
+            "retries": dict(sorted(client.retried.items())),
+            "prefix_cache": describe_hits([line["usage"] for line in part.lines[num_before:]], primers),
+            "engine_prefix_cache": describe_engine(counters, read_counters(endpoint)),
+        }
         finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts | {"engine": endpoint.engine})
         part.remove()
     cache.keep(prefix)
@@ -138,7 +150,11 @@ def make_line(record: VocRecord, prompt_hash: str, completion: Completion) -> di
         "prompt_hash": hash_comment_prompt(prompt_hash, record.comment),
         "text": completion.text,
         "finish_reason": completion.finish_reason,
-        "usage": {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens},
+        "usage": {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "cached_tokens": completion.cached_tokens,
+        },
         "segments": segments,
         "failure": parsed.failure,
         "strict": parsed.strict,
@@ -147,19 +163,20 @@ def make_line(record: VocRecord, prompt_hash: str, completion: Completion) -> di
 
 
 async def _ask_all(
-    run: Run, endpoint: Endpoint, key: str, taxonomy: Taxonomy, items: Sequence[VocRecord], *, part: PartFile
+    run: Run, client: ChatClient, taxonomy: Taxonomy, items: Sequence[VocRecord], *, part: PartFile, primers: int
 ) -> None:
     suite, variant = run.config.evaluation.voc, run.config.prompt.variant
     response_format = build_response_format(taxonomy) if suite.structured_output else None
     prompt_hash = hash_prompt(variant, taxonomy)
     done = {line["custom_id"] for line in part.lines}
     failures = Counter(line["failure"] for line in part.lines if line["failure"])
-    progress = Progress(f"voc {endpoint.model}", len(items), "items")
+    name = client.endpoint.model
+    progress = Progress(f"voc {name}", len(items), "items")
     if done:
         progress.advance(len(done))
-        print(f"voc {endpoint.model}: {len(done)} of {len(items)} items were answered before", flush=True)
+        print(f"voc {name}: {len(done)} of {len(items)} items were answered before", flush=True)
 
-    async with EndpointClient(endpoint, key, concurrency=suite.concurrency) as client:
+    async with client:
 
         async def ask(record: VocRecord) -> None:
             messages = render_messages(record.comment, variant, taxonomy)
@@ -172,5 +189,7 @@ async def _ask_all(
             failures.update([line["failure"]] if line["failure"] else [])
             progress.advance(1, failures=failures.total(), retries=client.retries)
 
-        await gather_all(ask(record) for record in items if record.id not in done)
+        todo = [record for record in items if record.id not in done]
+        await gather_all(ask(record) for record in todo[:primers])
+        await gather_all(ask(record) for record in todo[primers:])
     progress.finish(failures=failures.total(), retries=client.retries)

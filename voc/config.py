@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from voc.config_arms import ArmConfig, derive_arm
 from voc.config_data import DataConfig, Name, PositiveInt, Ratio, Section, SourceConfig
+from voc.config_external import ExternalModelsConfig
 from voc.config_lm_eval import LmEvalTaskConfig
 from voc.config_serving import ServingConfig
 from voc.config_training import TrainingConfig
@@ -142,6 +143,7 @@ class NightforgeConfig(Section):
     prompt: PromptConfig = PromptConfig()
     arms: tuple[ArmConfig, ...] = Field((), description="the candidates to train")
     extra_models: tuple[ExtraModelConfig, ...] = Field((), description="further models to evaluate as candidates")
+    external_models: ExternalModelsConfig = ExternalModelsConfig()
     training: TrainingConfig
     serving: ServingConfig
     evaluation: EvaluationConfig
@@ -166,9 +168,12 @@ class NightforgeConfig(Section):
         arms = [arm.name for arm in self.arms]
         problems = [f"data.sources: {n!r} appears twice" for n in _repeated(sources)]
         candidates = arms + [model.name for model in self.extra_models]
-        problems += [f"arms and extra_models: {n!r} appears twice" for n in _repeated(candidates)]
+        names = candidates + [model.name for model in self.external_models.rows]
+        problems += [f"arms, extra_models and external_models: {n!r} appears twice" for n in _repeated(names)]
         problems += [f"data.sources: the name {n!r} is reserved" for n in sources if n == "test"]
-        problems += [f"arms and extra_models: {n!r} is reserved" for n in candidates if n in {"base", "champion"}]
+        problems += [
+            f"arms, extra_models and external_models: {n!r} is reserved" for n in names if n in {"base", "champion"}
+        ]
         if not candidates:
             problems.append("arms and extra_models are both empty: there is nothing to train and nothing to evaluate")
         for arm in self.arms:

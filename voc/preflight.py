@@ -16,6 +16,7 @@ from voc.config_file import dump_config, hash_config
 from voc.errors import ConfigError, ObjectExistsError, PreflightError
 from voc.layout import RunLayout
 from voc.preflight_checks import Checklist, Finding
+from voc.preflight_external import check_external
 from voc.preflight_lm_eval import check_lm_eval_task
 from voc.preflight_memory import check_memory
 from voc.store import Store, open_store
@@ -100,6 +101,8 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
         todo.attempt("training.gpu_memory_gib", check_memory, config)
     for model in config.extra_models:
         todo.attempt(f"extra_models.{model.name}", checks.check_model, model.uri, config, False)
+    for external in config.external_models.rows:
+        todo.attempt(f"external_models.{external.name}", check_external, external)
     if store is not None:
         todo.attempt("champion", checks.check_champion, store, config)
     todo.attempt("evaluation.mmlu.dataset", checks.check_mmlu, config.evaluation.mmlu.dataset)

@@ -17,24 +17,29 @@ from voc.errors import ConfigError, ObjectNotFoundError
 from voc.layout import RunLayout, check_name
 from voc.store import Store, open_store
 
+ModelKind = Literal["vllm", "openai", "bedrock", "imported"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
     """A model under evaluation.
 
     Attributes:
-        name: Part of object keys: `base`, `champion` or an arm's name.
-        role: References are compared against, candidates may be promoted.
+        name: Part of object keys: `base`, `champion`, an arm's name or that of an external model.
+        role: References are compared against, candidates may be promoted, external models only have a row.
         title: How tables call it.
-        uri: Folder of the model.
-        digest: Manifest digest of the folder; None for a candidate that is not trained yet.
+        uri: Folder of the model; of an external one, where it is or what was imported.
+        digest: Manifest digest of the folder; None for a candidate that is not trained yet. Of an external model, the hash of
+            how it is addressed or of the imported file: what is behind the address of a closed model nobody can pin.
+        kind: Who answers for it: a server of ours, somebody else's, or a file of answers that were given elsewhere.
     """
 
     name: str
-    role: Literal["reference", "candidate"]
+    role: Literal["reference", "candidate", "external"]
     title: str
     uri: str
     digest: str | None
+    kind: ModelKind = "vllm"
 
 
 @dataclass(frozen=True, slots=True)

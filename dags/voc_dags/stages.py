@@ -60,9 +60,16 @@ def list_arms(plan: dict[str, Any]) -> list[list[str]]:
 
 @task(task_id="list_models", retries=RETRIES)
 def list_models(plan: dict[str, Any]) -> list[str]:
-    """Return the names of the models that this run evaluates, references first."""
+    """Return the names of the models that this run serves and evaluates, references first."""
     run = open_run(plan["store_uri"], plan["run_id"])
-    return [model.name for model in read_models(run)]
+    return [model.name for model in read_models(run) if model.role != "external"]
+
+
+@task(task_id="list_external_models", retries=RETRIES)
+def list_external_models(plan: dict[str, Any]) -> list[str]:
+    """Return the names of the models that others serve."""
+    run = open_run(plan["store_uri"], plan["run_id"])
+    return [model.name for model in read_models(run) if model.role == "external"]
 
 
 def submission_id(stage: str, *parts: str) -> list[str]:

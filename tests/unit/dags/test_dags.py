@@ -62,6 +62,23 @@ def test_the_server_is_a_setup_with_a_teardown(nightly: Any) -> None:
     assert nightly.get_task("evaluate.stop").is_teardown
 
 
+@pytest.mark.parametrize("name", ["voc_nightly", "voc_evaluate"])
+def test_models_that_others_serve_reserve_nothing_and_the_gathering_waits_for_them(
+    configured: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    text = (REPOSITORY / "configs" / "demo.yaml").read_text()
+    rows = "external_models: {bedrock: [{name: lite, title: Lite, model: m:0, region: us-east-1}]}"
+    (tmp_path / "with_external.yaml").write_text(f"{text}\n{rows}\n")
+    monkeypatch.setenv("NIGHTFORGE_CONFIG", str(tmp_path / "with_external.yaml"))
+    dag = getattr(load(name), name)()
+    external = {task.task_id for task in dag.tasks if task.task_id.startswith("evaluate_external.")}
+    suites = {"evaluate_external.voc_0", "evaluate_external.mmlu_generative_0"}
+    assert external == {"evaluate_external.connect", *suites}
+    assert suites < dag.get_task("gather").upstream_task_ids
+    assert "prepare" in dag.get_task("evaluate_external.connect").get_flat_relative_ids(upstream=True)
+    assert {dag.get_task(task).num_gpus for task in external} == {0}
+
+
 def test_one_night_at_a_time_and_no_catching_up(nightly: Any) -> None:
     assert nightly.max_active_runs == 1
     assert nightly.catchup is False

@@ -44,6 +44,7 @@ class StandIn:
     requests: list = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
+    in_flight_of_first: int = 0
     url: str = ""
     port: int = 0
 
@@ -107,6 +108,7 @@ class StandIn:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay_s)
+            self.in_flight_of_first = self.in_flight_of_first or self.in_flight
             return await handler(request)
         finally:
             self.in_flight -= 1

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from evaluation.endpoint import Endpoint, write_endpoint
 from voc.config_file import check_config
+from voc.external_models import list_external_entries
 from voc.layout import RunLayout
 from voc.run import ModelEntry, Run, write_models
 from voc.store import LocalStore
@@ -15,7 +16,7 @@ DIGEST = "d" * 64
 LABEL = {"L1": "Product", "L2": "Battery", "L3": "Life", "L4": "Short"}
 
 
-def make_run(root, *, serving=None, voc=None, mmlu=None):
+def make_run(root, *, serving=None, voc=None, mmlu=None, external=None, prompt=None):
     tree = {
         "name": "served",
         "store": {"uri": str(root)},
@@ -28,11 +29,14 @@ def make_run(root, *, serving=None, voc=None, mmlu=None):
             "max_seq_len": 64,
             "optimizer": {"learning_rate": 0.001},
         },
+        "external_models": external or {},
+        "prompt": {"variant": prompt or "internalized"},
         "serving": {"max_model_len": 512, **(serving or {})},
         "evaluation": {"voc": voc or {}, "mmlu": {"dataset": str(root / "mmlu"), **(mmlu or {})}},
     }
     run = Run(LocalStore(root / "store"), RunLayout("r1"), check_config(tree, "test"))
-    write_models(run, [ModelEntry("base", "reference", "base", str(root / "base"), DIGEST)])
+    base = ModelEntry("base", "reference", "base", str(root / "base"), DIGEST)
+    write_models(run, [base, *list_external_entries(run.config.external_models)])
     return run
 
 

@@ -228,6 +228,34 @@ def test_a_server_across_nodes_needs_gpus_a_share_per_node_and_an_address_that_o
     assert "serving.host 127.0.0.1 cannot be reached from other nodes" in found
 
 
+def test_models_that_others_serve_are_asked_or_read_before_the_night(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    nowhere, outputs = "http://127.0.0.1:1/v1", night.path("inference_output.jsonl")
+    night.tree["external_models"] = {
+        "openai": [{"name": "gpt", "title": "G", "url": nowhere, "model": "g", "key_variable": "NO_SUCH_KEY"}],
+        "bedrock": [{"name": "lite", "title": "L", "model": "m:0", "region": "us-east-1", "url": nowhere}],
+        "imported": [{"name": "tuned", "title": "T", "uri": str(outputs)}],
+    }
+    found = problems(night)
+    assert "external_models.gpt: the environment variable NO_SUCH_KEY is not set" in found
+    assert "external_models.lite: Bedrock cannot be reached for m:0 in us-east-1" in found
+    assert "external_models.tuned: " in found
+    assert "inference_output.jsonl does not exist" in found
+    outputs.write_text("{}\n{}\n")
+    assert "external_models.tuned" not in problems(night)
+
+
+def test_the_names_of_all_rows_are_different(night: Night) -> None:
+    row = {"name": "mix", "title": "M", "model": "m:0", "region": "us-east-1"}
+    night.tree["external_models"] = {"bedrock": [row, row | {"name": "base"}]}
+    with pytest.raises(ConfigError, match=r"(?s)external_models: 'mix' appears twice.*'base' is reserved"):
+        preflight(night)
+
+
 def test_a_run_is_created_in_s3_as_in_a_folder(night: Night, store_uri: str) -> None:
     night.tree["store"]["uri"] = store_uri
     assert preflight(night) == preflight(night)
