@@ -15,11 +15,9 @@ import json
 import logging
 import os
 import secrets
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +25,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.served import serving
 from evaluation.choice_scoring import LADDER
-from evaluation.endpoint import Endpoint, check_endpoint, get_json
+from evaluation.endpoint import Endpoint, check_endpoint
 from evaluation.lm_eval_run import ask_tasks, silence
 from evaluation.mmlu_task import TASK_FOLDER, name_task
-from evaluation.server_process import ServerProcess
 from evaluation.shards import PartFile
-from evaluation.vllm_command import build_command, build_environment
 from tests.tiny_model import make_tiny_model
-from voc.config import ServingConfig
-from voc.errors import EndpointError
+from voc.config_serving import ServingConfig
 from voc.prompts import MMLU_LETTERS
 from voc.store import LocalStore
 
 NAME = "model"
 VOCAB_SIZE = 8192
-START_TIMEOUT_S = 600
 Scores = dict[str, list[float]]
 
 
@@ -173,10 +168,8 @@ def compare(ours: Scores, stock: Scores) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def serving(model: Path, key: str, threads: int) -> Iterator[tuple[Endpoint, ServerProcess]]:
-    """Serve a model on this machine's CPUs while the block runs."""
-    config = ServingConfig(
+def describe_serving(model: Path, threads: int) -> ServingConfig:
+    return ServingConfig(
         dtype="float32",
         max_model_len=int(json.loads((model / "config.json").read_text())["max_position_embeddings"]),
         max_num_seqs=128,
@@ -185,31 +178,6 @@ def serving(model: Path, key: str, threads: int) -> Iterator[tuple[Endpoint, Ser
         enforce_eager=True,
         omp_num_threads=threads,
     )
-    with socket.socket() as probe:
-        probe.bind((config.host, 0))
-        port = probe.getsockname()[1]
-    server = ServerProcess(
-        build_command(config, model, NAME, port), build_environment(config, key, os.environ), secret=key
-    )
-    url = f"http://{config.host}:{port}/v1"
-    try:
-        _wait(server, url, key)
-        version = get_json(f"{url.removesuffix('/v1')}/version")["version"]
-        yield Endpoint(url, NAME, "", f"vllm {version}", ""), server
-    finally:
-        server.stop()
-
-
-def _wait(server: ServerProcess, url: str, key: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            check_endpoint(url, NAME, key)
-            return
-        except EndpointError:
-            if server.exit_code is not None or time.monotonic() > deadline:
-                raise
-        time.sleep(0.5)
 
 
 def _max_model_len(endpoint: Endpoint, key: str) -> int:
@@ -252,7 +220,7 @@ def main() -> None:
         write_questions(folder / "mmlu", rows, examples)
         write_questions(folder / "warm", examples[:16], examples)
         load = [os.getloadavg()[0]]
-        with serving(model, key, arguments.threads) as (endpoint, server):
+        with serving(model, NAME, key, describe_serving(model, arguments.threads)) as (endpoint, server):
             ours = {"concurrency": arguments.concurrency, "scoring": arguments.scoring}
             stock = {"concurrency": arguments.concurrency, "batch_size": arguments.stock_batch_size}
             for questions in ("warm", "mmlu"):  # the first pass pays for imports and for the engine's first steps

@@ -111,6 +111,8 @@ def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     sentence = SENTENCES[cause]
     if cause == "unclear":
         sentence += f": knowledge {knowledge}, form {form.replace('_', ' ')}"
+    known, unread = figures["knowledge_change"]["value"], figures["extraction_failure_change"]["value"]
+    sentence += f"; log-likelihood accuracy {known:+.3f}, answers without the closing sentence {unread:+.3f}"
     if {knowledge, witness} == {"lost", "kept"}:
         sentence += f" (the letter-constrained reading says: knowledge {witness})"
     return {"cause": cause, "sentence": sentence, "knowledge": knowledge, "form": form, "letter_witness": witness}

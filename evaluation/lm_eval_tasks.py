@@ -111,6 +111,10 @@ def check_needs(task: str) -> None:
         )
     if needs.nltk_data is not None:
         _check_nltk(task, needs.nltk_data)
+    if "langdetect" in needs.packages:
+        import langdetect
+
+        langdetect.DetectorFactory.seed = 0  # else it draws anew in every process, and so do figures
 
 
 def _check_nltk(task: str, resource: str) -> None:

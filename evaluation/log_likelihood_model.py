@@ -36,6 +36,7 @@ from voc.errors import EndpointError
 from voc.progress import Progress
 
 QUESTIONS_PER_REQUEST = 8
+QUESTIONS_PER_ECHO = 256
 AUTO = "auto"
 LM_EVAL_RETRIES = 6
 LM_EVAL_TIMEOUT_S = 600
@@ -197,16 +198,18 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         return scores
 
     def _score_by_echo(self, groups: Sequence[Sequence[Instance]]) -> dict[str, list[Score]]:
-        if not groups:
-            return {}
-        with _shared_key(self._key):
-            flat = super().loglikelihood([i for group in groups for i in group], disable_tqdm=True)
-        scores, start = {}, 0
-        for group in groups:
-            custom_id = request_id(group[0])
-            scores[custom_id] = flat[start : start + len(group)]
-            self._part.append({"custom_id": custom_id, "scores": scores[custom_id], "scoring": ECHO})
-            start += len(group)
+        """Score in lm-eval's own way, some questions at a time, so that a kill loses no more than those."""
+        progress = Progress(f"log-likelihood by {ECHO} {self.endpoint.model}", len(groups), "questions")
+        scores: dict[str, list[Score]] = {}
+        for first in range(0, len(groups), QUESTIONS_PER_ECHO):
+            part = groups[first : first + QUESTIONS_PER_ECHO]
+            with _shared_key(self._key):
+                flat = iter(super().loglikelihood([i for group in part for i in group], disable_tqdm=True))
+            for group in part:
+                custom_id = request_id(group[0])
+                scores[custom_id] = [next(flat) for _ in group]
+                self._part.append({"custom_id": custom_id, "scores": scores[custom_id], "scoring": ECHO})
+            progress.advance(len(part))
         return scores
 
 

@@ -198,6 +198,17 @@ def test_what_a_task_needs_is_looked_for_first(monkeypatch):
     check_needs("arc_easy")
 
 
+def test_languages_are_told_alike_in_every_process(monkeypatch, tmp_path):
+    langdetect = pytest.importorskip("langdetect", reason="a package of the Ray image")
+    import nltk
+
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.setattr(langdetect.DetectorFactory, "seed", None)
+    check_needs("ifeval")
+    assert langdetect.DetectorFactory.seed == 0
+
+
 def test_missing_data_of_nltk_is_named(monkeypatch, tmp_path):
     import importlib.util
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from evaluation import log_likelihood_model
 from evaluation.endpoint import KEY_VARIABLE
 from evaluation.mmlu_suite import evaluate_mmlu
 from evaluation.shards import Shard
@@ -116,6 +117,20 @@ def test_lines_that_were_scored_in_another_way_are_asked_again(tmp_path, server)
     lines, manifest = evaluate(run, "log_likelihood")
     assert manifest.facts["scoring"] == "echo"
     assert {line["scoring"] for line in lines} == {"echo"}
+
+
+def test_a_killed_shard_that_echoes_goes_on_where_it_stopped(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(log_likelihood_model, "QUESTIONS_PER_ECHO", 5)
+    monkeypatch.setattr(log_likelihood_model, "LM_EVAL_RETRIES", 1)
+    run = make_served_run(tmp_path, server, scoring="echo", concurrency=1)
+    server.refuse_after = 10 * 4
+    with pytest.raises(Exception, match="404"):
+        evaluate(run, "log_likelihood")
+    server.refuse_after = None
+    lines, manifest = evaluate(run, "log_likelihood")
+    assert manifest.facts["resumed_items"] == 10
+    assert sum(len(body["prompt"]) for body in server.requests) == 4 * NUM
+    assert len(lines) == NUM
 
 
 def test_the_letter_protocol_continues_the_closing_sentence(tmp_path, server):

@@ -2,9 +2,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.s3_servers import BUCKET
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError, ObjectNotFoundError
 from voc.mmlu import digest_items, load_mmlu, load_mmlu_examples
+from voc.store import open_store
 
 ROW = {"question": "q", "subject": "s", "choices": ["a", "b", "c", "d"], "answer": 3}
 
@@ -21,6 +23,15 @@ def test_items_keep_file_order_and_are_named_after_their_row(tmp_path):
     assert items[11].answer == "D"
     assert items[11].slice is None
     assert len(load_mmlu_examples(str(tmp_path))) == 10
+
+
+@pytest.mark.usefixtures("s3_server")
+def test_questions_in_a_bucket_are_those_of_the_folder(tmp_path):
+    write_questions(tmp_path, 4)
+    store = open_store(f"s3://{BUCKET}/questions")
+    for name in ("test", "dev"):
+        store.write_bytes(f"mmlu/{name}.parquet", (tmp_path / f"{name}.parquet").read_bytes())
+    assert load_mmlu(f"s3://{BUCKET}/questions/mmlu", None) == load_mmlu(str(tmp_path), None)
 
 
 def test_limit_takes_the_first_items_and_changes_none(tmp_path):
