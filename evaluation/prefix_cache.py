@@ -2,7 +2,8 @@
 
 All prompts of the `taxonomy` variant begin with the same bytes, task and labels, and the comment comes last. The engine keeps the
 blocks of that beginning once one prompt is through, so one prompt goes first (one for each copy of the weights, whose caches
-are their own) and the wave follows; without it, every request of the first batch would compute all labels.
+are their own) and the wave follows; without it, every request of the first batch would compute all labels. `wait` sends it
+before the shards start, and a shard begins with it too, for the engine may have been restarted or be somebody's who did not wait.
 
 Two measures: per request, what the engine says about its prompt (`usage.prompt_tokens_details`), exact for these rows; and the
 counters of the whole engine over the time of a shard, which other suites share.
@@ -13,12 +14,19 @@ https://docs.vllm.ai/en/latest/usage/metrics/ (vllm:prefix_cache_queries, vllm:p
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.client import Completion
+from evaluation.clients import open_client
 from evaluation.endpoint import Endpoint, get_text
-from voc.prompts import PromptVariant
+from voc.errors import EndpointError
+from voc.prompts import PromptVariant, render_messages
+from voc.run import Run
+from voc.taxonomy import parse_taxonomy
 
 _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -26,6 +34,30 @@ _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\
 def count_primers(endpoint: Endpoint, variant: PromptVariant, copies: int) -> int:
     """Return how many prompts go before the wave: one per copy of the weights where prompts share a long beginning."""
     return copies if variant == "taxonomy" and endpoint.kind == "vllm" else 0
+
+
+def prime_prompts(run: Run, endpoint: Endpoint) -> None:
+    """Let the engine compute the beginning that the run's prompts share, where that is worth it.
+
+    A prompt that does not fit or fails is said and nothing else: the shards ask again and name what is wrong.
+    """
+    primers = count_primers(endpoint, run.config.prompt.variant, run.config.serving.data_parallel_size)
+    if not primers:
+        return
+    place = f"{run.layout.data}/taxonomy.csv"
+    taxonomy = parse_taxonomy(run.store.read_bytes(place).decode(), place)
+    messages, start = render_messages("", run.config.prompt.variant, taxonomy), time.monotonic()
+
+    async def ask_all() -> list[Completion]:
+        async with open_client(endpoint, concurrency=primers) as client:
+            return await asyncio.gather(*(client.chat(messages, max_tokens=1) for _ in range(primers)))
+
+    try:
+        tokens = asyncio.run(ask_all())[0].prompt_tokens
+    except EndpointError as error:
+        print(f"prefix cache: not primed: {error}", flush=True)
+        return
+    print(f"prefix cache: {primers} x {tokens} tokens computed in {time.monotonic() - start:.1f} s", flush=True)
 
 
 def describe_hits(usages: Sequence[Mapping[str, Any]], primers: int) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
     python -m evaluation wait --store-uri URI --run-id ID --model NAME --serve-submission-id ID
 
 Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
-job's environment). Returns when the endpoint answers as the model. While the serve job waits for room in Ray,
+job's environment). Returns when the endpoint answers as the model, and has computed the beginning that all prompts of the
+`taxonomy` variant share: the shards start together, and would each compute it otherwise. While the serve job waits for room in Ray,
 `serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evaluation.endpoint import Endpoint, check_endpoint, read_endpoint, read_key
+from evaluation.prefix_cache import prime_prompts
 from voc.errors import EndpointError, ServingError
 from voc.progress import Progress
 from voc.run import Run, add_run_arguments, find_model, open_run
@@ -95,6 +97,7 @@ def run_wait(arguments: argparse.Namespace) -> None:
     key, job = read_key(), RayServeJob(arguments.serve_submission_id)
     endpoint = wait_for_endpoint(run, arguments.model, key, job)
     print(f"wait: {arguments.model} is healthy at {endpoint.url}", flush=True)
+    prime_prompts(run, endpoint)
 
 
 def wait_for_endpoint(

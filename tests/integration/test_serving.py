@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.endpoint import KEY_VARIABLE, check_endpoint, read_endpoint
+from evaluation.endpoint import KEY_VARIABLE, check_endpoint, read_endpoint, write_endpoint
 from evaluation.mmlu_suite import evaluate_mmlu
 from evaluation.shards import Shard
 from evaluation.voc_suite import evaluate_voc
@@ -23,7 +23,7 @@ from tests.unit.evaluation.served_run import LABEL, make_run, write_questions, w
 from voc.config_file import dump_config
 from voc.errors import EndpointError
 from voc.manifest import commit_folder, read_manifest
-from voc.run import ModelEntry, write_models
+from voc.run import ModelEntry, read_models, write_models
 from voc.store import LocalStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]  # a crowded machine imports vLLM for minutes
@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]  # a crowded ma
 KEY = "the-key-of-the-serving-test"
 START_TIMEOUT_S = 420
 NUM_COMMENTS, NUM_QUESTIONS = 12, 20
+MAX_MODEL_LEN = 8192
+NUM_LABELS = 60
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -39,10 +41,10 @@ def served(tmp_path_factory):
     """A run with one candidate, its serve process, and the endpoint; the process is stopped by the last test."""
     root = tmp_path_factory.mktemp("serving")
     texts = [*DEFAULT_TEXTS, *[f"Answer: {letter}" for letter in "ABCD"] * 4]
-    make_tiny_model(root / "base", texts, hidden_size=64, head_dim=32, max_position_embeddings=512)
+    make_tiny_model(root / "base", texts, hidden_size=64, head_dim=32, max_position_embeddings=MAX_MODEL_LEN)
     commit_folder(LocalStore(root), "base", root / "base")
     serving = {
-        "max_model_len": 512,
+        "max_model_len": MAX_MODEL_LEN,
         "max_num_batched_tokens": 1024,
         "dtype": "float32",
         "kv_cache_gib": 0.1,
@@ -105,7 +107,7 @@ def read_lines(run, suite, name):
 
 def test_the_endpoint_asks_for_the_key_and_says_what_it_serves(served):
     _, _, endpoint = served
-    assert check_endpoint(endpoint.url, endpoint.model, KEY)["max_model_len"] == 512
+    assert check_endpoint(endpoint.url, endpoint.model, KEY)["max_model_len"] == MAX_MODEL_LEN
     assert endpoint.engine.startswith("vllm ")
     with pytest.raises(EndpointError, match="401"):
         check_endpoint(endpoint.url, endpoint.model, "another key")
@@ -159,6 +161,58 @@ def test_generative_answers_come_for_every_question(served):
     lines = read_lines(run, "mmlu_generative", "samples.jsonl")
     assert [line["custom_id"] for line in lines] == [f"mmlu-{i:06d}" for i in range(NUM_QUESTIONS)]
     assert any(line["text"] for line in lines)
+
+
+def make_long_run(run, endpoint, folder):
+    """Return a run on the same server whose prompts hold many labels."""
+    long = make_run(folder, prompt="taxonomy", serving={"max_model_len": MAX_MODEL_LEN}, voc={"max_tokens": 4})
+    write_models(long, read_models(run))
+    write_test_set(long, NUM_COMMENTS)
+    rows = [",".join([*LABEL.values(), "it is short"])]
+    rows += [f"Product,Battery,Life,Kind {n},the battery of the kind {n} is not alive" for n in range(NUM_LABELS)]
+    table = "\n".join(["L1,L2,L3,L4,description", *rows])
+    long.store.write_bytes(f"{long.layout.data}/taxonomy.csv", table.encode())
+    write_endpoint(long, "a", endpoint)
+    return long
+
+
+def test_the_labels_of_long_prompts_are_computed_once(served, tmp_path):
+    run, _, endpoint = served
+    long = make_long_run(run, endpoint, tmp_path)
+    evaluate_voc(long, "a", Shard(0, 1))
+    facts = read_manifest(long.store, long.layout.shard("a", "voc", 0, 1)).facts
+    usages = [line["usage"] for line in read_lines(long, "voc", "predictions.jsonl")]
+    assert min(usage["prompt_tokens"] for usage in usages) > 1000
+    assert usages[0]["cached_tokens"] < 100  # the primer itself
+    assert facts["prefix_cache"]["rows"] == NUM_COMMENTS - 1
+    assert facts["prefix_cache"]["hit_ratio"] >= 0.95
+    # What the engine counts over the same time, when nobody else asks it:
+    assert facts["engine_prefix_cache"]["prompt_tokens"] == sum(usage["prompt_tokens"] for usage in usages)
+    assert facts["engine_prefix_cache"]["cached_tokens"] == sum(usage["cached_tokens"] for usage in usages)
+
+
+def test_an_engine_that_is_killed_comes_back_and_the_suite_loses_nothing(served, tmp_path):
+    run, process, endpoint = served
+    other = make_long_run(run, endpoint, tmp_path)
+    os.kill(find_server(process.pid).pid, signal.SIGKILL)
+    evaluate_voc(other, "a", Shard(0, 1))
+    assert [line["custom_id"] for line in read_lines(other, "voc", "predictions.jsonl")] == [
+        f"c{i}" for i in range(NUM_COMMENTS)
+    ]
+    assert set(read_manifest(other.store, other.layout.shard("a", "voc", 0, 1)).facts["retries"]) <= {
+        "unreachable",
+        "disconnected",
+    }
+    deadline = time.monotonic() + 30
+    while read_endpoint(run, "a").restarts == 0 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (read_endpoint(run, "a").restarts, read_endpoint(run, "a").url) == (1, endpoint.url)
+
+
+def find_server(pid):
+    import psutil
+
+    return next(p for p in psutil.Process(pid).children(recursive=True) if "--served-model-name" in p.cmdline())
 
 
 def test_sigterm_ends_the_whole_server_and_removes_the_endpoint(served):

@@ -3,12 +3,13 @@ import json
 import pytest
 
 from evaluation.endpoint import KEY_VARIABLE, Endpoint
-from evaluation.prefix_cache import count_primers, describe_engine, describe_hits, parse_counters
+from evaluation.prefix_cache import count_primers, describe_engine, describe_hits, parse_counters, prime_prompts
 from evaluation.shards import Shard
-from evaluation.voc_suite import evaluate_voc
+from evaluation.voc_suite import evaluate_voc, load_test
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
 from voc.manifest import read_manifest
+from voc.prompts import render_system
 
 PAGE = """# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
 # TYPE vllm:prefix_cache_queries_total counter
@@ -72,3 +73,30 @@ def test_the_wave_waits_for_the_primers_and_every_prompt_begins_alike(tmp_path, 
     assert len({json.dumps(body["messages"][0]) for body in server.requests}) == 1
     assert ("Product > Battery" in server.requests[0]["messages"][0]["content"]) == (variant == "taxonomy")
     assert "retries" in read_manifest(run.store, run.layout.shard("base", "voc", 0, 1)).facts
+
+
+@pytest.mark.parametrize(
+    ("variant", "copies", "sent"), [("taxonomy", 1, 1), ("taxonomy", 3, 3), ("internalized", 3, 0)]
+)
+def test_waiting_ends_with_the_shared_beginning_computed_once_per_copy(
+    tmp_path, monkeypatch, variant, copies, sent, capsys
+):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    with StandIn(delay_s=0.05).serving() as server:
+        run = make_run(tmp_path, prompt=variant, serving={"data_parallel_size": copies})
+        write_test_set(run, 1)
+        prime_prompts(run, announce(run, server))
+        assert server.most_in_flight == len(server.requests) == sent  # together, so that each copy gets one
+        for body in server.requests:
+            assert body["messages"][0]["content"] == render_system("taxonomy", load_test(run)[0])
+            assert body["max_tokens"] == 1
+    assert ("tokens computed" in capsys.readouterr().out) == bool(sent)
+
+
+def test_a_beginning_that_does_not_fit_is_said_and_left_to_the_shards(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    with StandIn(too_long=lambda body: True).serving() as server:
+        run = make_run(tmp_path, prompt="taxonomy")
+        write_test_set(run, 1)
+        prime_prompts(run, announce(run, server))
+    assert "not primed" in capsys.readouterr().out
