@@ -22,7 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from evaluation.client import Completion, PromptTooLongError, RequestRefusedError, to_valid_text
 from evaluation.endpoint import Endpoint
-from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, name_status
+from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, describe_status
 from voc.bedrock import explain, make_client
 from voc.errors import EndpointError
 from voc.prompts import Message
@@ -205,7 +205,7 @@ def _sort_error(error: exceptions.ClientError, model: str, region: str) -> Excep
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
     if status in RETRIED_STATUS or code in _RETRIED_CODES:
-        return TransientError(f"{code}: {said}"[:_MAX_SHOWN], name=name_status(status))
+        return describe_status(status, f"{code}: {said}"[:_MAX_SHOWN])
     if code == "ValidationException" and any(words in said.lower() for words in _TOO_LONG):
         return PromptTooLongError(
             said[:_MAX_SHOWN], remedy="shorten the prompt, or choose a model with a longer context"

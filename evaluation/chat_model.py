@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,7 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
             eos_string="",
         )
         self.endpoint = endpoint
+        self.retried: Counter[str] = Counter()
         self._part = part
 
     @property
@@ -83,6 +85,7 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
                 progress.advance(1, retries=client.retries)
 
             await gather_all(ask(request) for request in requests if request_id(request) not in done)
+        self.retried.update(client.retried)
         progress.finish(truncated=self.truncated)
 
     async def _ask(
@@ -95,7 +98,10 @@ class ChatModel(LocalChatCompletion):  # type: ignore[misc]
             # vLLM shortens an answer that has too little room left, and says nothing.
             truncated = completion.finish_reason == "length" and completion.completion_tokens < max_tokens
         except PromptTooLongError:
+            if self.endpoint.kind != "vllm":
+                raise
             truncated = True
+        truncated = truncated and self.endpoint.kind == "vllm"  # others cut no prompts, and say when an answer is
         if truncated:
             kept = self.max_length + 1 - max_tokens
             completion = await client.chat(messages, max_tokens=max_tokens, keep_last_tokens=kept, settings=settings)

@@ -19,7 +19,7 @@ from typing import Any, Self
 import aiohttp
 
 from evaluation.endpoint import Endpoint
-from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, name_status
+from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, describe_status
 from voc.errors import EndpointError
 from voc.prompts import Message
 
@@ -200,7 +200,7 @@ class EndpointClient:
         shown = " ".join(text.split())[:_MAX_SHOWN]
         if status in RETRIED_STATUS:
             wait_s = float(retry_after) if retry_after.isdigit() else 0.0
-            raise TransientError(f"{status}: {shown}", name=name_status(status), retry_after_s=wait_s)
+            raise describe_status(status, f"{status}: {shown}", wait_s)
         if status == HTTPStatus.BAD_REQUEST and any(said in text for said in _TOO_LONG):
             raise PromptTooLongError(shown, remedy="raise serving.max_model_len")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:

@@ -52,11 +52,12 @@ class ChatClient(Protocol):
 
 
 def open_client(endpoint: Endpoint, *, concurrency: int) -> ChatClient:
-    """Return the client of an endpoint's kind, with at most `concurrency` requests in flight.
+    """Return the client of an endpoint's kind, with at most `concurrency` requests in flight, or fewer if the endpoint says so.
 
     Raises:
         ConfigError: If the endpoint's key is not in the environment.
     """
+    concurrency = min(concurrency, endpoint.concurrency or concurrency)
     if endpoint.kind != "bedrock":
         return EndpointClient(endpoint, read_key(endpoint.key_variable), concurrency=concurrency)
     # boto3 costs half a second, which other kinds need not pay

@@ -69,6 +69,7 @@ def describe_endpoint(
             kind="bedrock",
             region=settings.region,
             batch=settings.batch.model_dump(mode="json") if settings.batch else None,
+            concurrency=settings.concurrency,
             patience_s=patience_s,
         )
     return Endpoint(
@@ -80,5 +81,6 @@ def describe_endpoint(
         kind="openai",
         named=settings.named,
         key_variable=settings.key_variable,
+        concurrency=settings.concurrency,
         patience_s=patience_s,
     )

@@ -48,7 +48,8 @@ class Endpoint:
         key_variable: Environment variable that holds its key.
         region: Of Bedrock.
         batch: Of Bedrock: how to ask in batches, or None (`evaluation.bedrock_batch`).
-        patience_s: How long clients wait for it while it cannot be reached.
+        concurrency: Requests of one client in flight at most, whatever a suite would send; None: as many as the suite does.
+        patience_s: How long clients wait for it while it cannot be reached or says "later".
         restarts: How often its engine was started again after a crash.
     """
 
@@ -62,6 +63,7 @@ class Endpoint:
     key_variable: str = KEY_VARIABLE
     region: str = ""
     batch: dict[str, Any] | None = None
+    concurrency: int | None = None
     patience_s: float = 900.0
     restarts: int = 0
 

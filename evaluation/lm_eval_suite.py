@@ -141,6 +141,7 @@ def ask(
         bootstrap_iters=0,
     )
     facts |= {"figures": _jsonable(results["results"]), "truncated_prompts": lm.truncated}
+    facts["retries"] = dict(sorted(lm.retried.items()))
     if loaded.kind == "log_likelihood":
         facts["scoring"] = lm.taken
     answers = {line["custom_id"]: line for line in part.lines}

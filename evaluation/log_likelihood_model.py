@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -85,6 +86,7 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
         self.endpoint = endpoint
         self.truncated = 0
         self.taken: str | None = None
+        self.retried: Counter[str] = Counter()
         self._wanted = scoring
         self._key = key
         self._part = part
@@ -194,6 +196,7 @@ class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
             if batches:
                 await ask(batches[0])  # the probe: a server that cannot do this says so before the wave
             await gather_all(ask(batch) for batch in batches[1:])
+        self.retried.update(client.retried)
         progress.finish(truncated=self.truncated)
         return scores
 

@@ -139,6 +139,7 @@ def ask_questions(
     )
     lines = make_lines(asking, items, results["samples"][name], {line["custom_id"]: line for line in part.lines})
     facts: dict[str, Any] = {"truncated_prompts": lm.truncated, "task_version": results["versions"][name]}
+    facts["retries"] = dict(sorted(lm.retried.items()))
     if not asking.is_chat:
         facts["scoring"] = lm.taken
     return lines, facts

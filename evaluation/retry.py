@@ -1,9 +1,9 @@
 """When a request to a model is sent again, and when that ends.
 
-Failures are of two kinds and end in two ways. A server that *answered* badly (429, 500, half a body, nothing in time) is asked
-`max_attempts` times. A server that *cannot be reached* is perhaps restarting after a crash, which takes as long as loading a
-model: it is asked until `patience_s` have passed since it was last there. Every further try is counted under the name of what
-went wrong.
+Failures are of two kinds and end in two ways. A server that *answered* badly (500, half a body, nothing in time) is asked
+`max_attempts` times. One that says *later* (429: a quota counts by the minute) or *cannot be reached* (it is perhaps restarting
+after a crash, which takes as long as loading a model) is asked until `patience_s` have passed in which nothing else was seen.
+Every further try is counted under the name of what went wrong.
 
 Source: full jitter after https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter.
 """
@@ -44,7 +44,11 @@ class TransientError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class UnreachableError(TransientError):
+class LaterError(TransientError):
+    """The server is there, and does not take the request now."""
+
+
+class UnreachableError(LaterError):
     """Nobody listens at the address, for now."""
 
     def __init__(self, problem: str) -> None:
@@ -58,7 +62,7 @@ class RetryPolicy:
     Attributes:
         max_attempts: Tries of one request that was answered badly, the first included.
         first_delay_s: Mean wait before the second try; it doubles with each further one, up to 30 s.
-        patience_s: How long a server that cannot be reached is waited for.
+        patience_s: How long a server that cannot be reached, or says "later", is waited for.
     """
 
     max_attempts: int = MAX_ATTEMPTS
@@ -84,17 +88,17 @@ class Retrier:
         Raises:
             EndpointError: If every try failed; `what` names the request.
         """
-        answered, tried, unreachable_since = 0, 0, None
+        answered, tried, waiting_since = 0, 0, None
         while True:
             try:
                 return await send_once()
             except TransientError as error:
                 tried += 1
-                if isinstance(error, UnreachableError):
-                    unreachable_since = unreachable_since or time.monotonic()
-                    is_over = time.monotonic() - unreachable_since >= self._policy.patience_s
+                if isinstance(error, LaterError):
+                    waiting_since = waiting_since or time.monotonic()
+                    is_over = time.monotonic() - waiting_since >= self._policy.patience_s
                 else:
-                    answered, unreachable_since = answered + 1, None
+                    answered, waiting_since = answered + 1, None
                     is_over = answered >= self._policy.max_attempts
                 if is_over:
                     raise EndpointError(
@@ -109,6 +113,8 @@ class Retrier:
         return max(random.uniform(0, ceiling), min(retry_after_s, MAX_DELAY_S))
 
 
-def name_status(status: int) -> str:
-    """Return what a bad status is counted as."""
-    return "throttled" if status == HTTPStatus.TOO_MANY_REQUESTS else str(status)
+def describe_status(status: int, problem: str, retry_after_s: float = 0.0) -> TransientError:
+    """Return the error of a status that another try may better."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return LaterError(problem, name="throttled", retry_after_s=retry_after_s)
+    return TransientError(problem, name=str(status), retry_after_s=retry_after_s)

@@ -4,8 +4,8 @@
 
 Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
 job's environment). Returns when the endpoint answers as the model, and has computed the beginning that all prompts of the
-`taxonomy` variant share: the shards start together, and would each compute it otherwise. While the serve job waits for room in Ray,
-`serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
+`taxonomy` variant share: the shards start together, and would each compute it otherwise. While the serve job waits for room
+in Ray, `serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
 """
 
 from __future__ import annotations

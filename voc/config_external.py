@@ -18,6 +18,7 @@ class OpenAIModelConfig(Section):
     model: str = Field(min_length=1, description="name that requests give")
     named: str | None = Field(None, description="name that answers give, where it is another; any other is refused")
     key_variable: str = Field(pattern=_VARIABLE, description="environment variable that holds the key")
+    concurrency: PositiveInt = Field(8, description="requests of one shard in flight, at most")
 
 
 class BedrockBatchConfig(Section):
@@ -39,6 +40,7 @@ class BedrockModelConfig(Section):
     model: str = Field(min_length=1, description="model id or inference profile, such as us.amazon.nova-2-lite-v1:0")
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$", description="AWS region")
     url: str | None = Field(None, description="another address of the service, such as a VPC endpoint")
+    concurrency: PositiveInt = Field(8, description="requests of one shard in flight, at most")
     batch: BedrockBatchConfig | None = Field(None, description="ask in batches; unset: one by one")
 
 

@@ -49,7 +49,8 @@ class ServingConfig(Section):
     queue_timeout_s: PositiveInt = Field(14400, description="wait until Ray has room for the server")
     max_restarts: int = Field(2, ge=0, description="times that a server which crashed or hangs is started again")
     client_patience_s: PositiveInt = Field(
-        900, description="how long clients wait for a server that cannot be reached; longer than a restart takes"
+        900,
+        description='how long clients wait for a server that cannot be reached or says "later"; longer than a restart takes',
     )
 
     @field_validator("host")

@@ -9,8 +9,8 @@ from voc.run import ModelEntry
 from voc.store import read_uri
 
 ExternalModelConfig = OpenAIModelConfig | BedrockModelConfig | ImportedModelConfig
-# How a row is called, how it is reached and how it is paid do not change what it answers.
-_NOT_IDENTITY = {"name", "title", "key_variable", "batch"}
+# How a row is called, paid for and asked how fast does not change what it answers.
+_NOT_IDENTITY = {"name", "title", "key_variable", "concurrency", "batch"}
 
 
 def list_external_entries(models: ExternalModelsConfig) -> list[ModelEntry]:

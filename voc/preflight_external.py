@@ -11,7 +11,7 @@ from typing import Any
 from voc.bedrock import check_bedrock
 from voc.config_external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError, DataError, EndpointError
-from voc.store import read_uri
+from voc.store import open_store, read_uri
 
 TIMEOUT_S = 60.0
 _MAX_SHOWN = 300
@@ -33,12 +33,15 @@ def check_external(model: OpenAIModelConfig | BedrockModelConfig | ImportedModel
     Raises:
         ConfigError: If its key is not in the environment.
         EndpointError: If it cannot be asked.
+        StoreError: If the folder of its batches cannot be written, read and listed.
         DataError: If its outputs are empty.
         ObjectNotFoundError: If they are not there.
     """
     if isinstance(model, OpenAIModelConfig):
         return check_openai(model)
     if isinstance(model, BedrockModelConfig):
+        if model.batch is not None:
+            open_store(model.batch.folder).check()
         return check_bedrock(model)
     lines = [line for line in read_uri(model.uri).splitlines() if line.strip()]
     if not lines:

@@ -101,8 +101,15 @@ def test_what_may_pass_is_tried_again_and_counted_under_its_name(service, failur
 
 def test_throttling_without_end_is_a_named_error(service):
     service.refuse = lambda body: "throttled"
-    with pytest.raises(EndpointError, match=r"failed 3 times.*ThrottlingException.*concurrency"):
-        ask(service, retry={"max_attempts": 3})
+    with pytest.raises(EndpointError, match=r"failed \d+ times.*ThrottlingException.*concurrency"):
+        ask(service, retry={"max_attempts": 1, "patience_s": 0.2})
+
+
+def test_a_quota_is_waited_for_longer_than_a_broken_service(service):
+    service.failures = ["throttled"] * 9
+    answers, client = ask(service, retry={"max_attempts": 1, "patience_s": 30})
+    assert answers["hello"].text == "echo: hello"
+    assert client.retried == {"throttled": 9}
 
 
 def test_an_answer_that_never_comes_is_a_named_error(service, monkeypatch):

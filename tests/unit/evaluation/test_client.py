@@ -101,7 +101,7 @@ def test_a_server_that_is_restarted_is_waited_for_longer_than_bad_answers_are():
 
 def test_patience_begins_again_when_the_server_was_there():
     policy = RetryPolicy(max_attempts=3, first_delay_s=0.001, patience_s=0.2)
-    script = [UnreachableError("gone"), TransientError("busy", name="throttled"), UnreachableError("gone"), "answer"]
+    script = [UnreachableError("gone"), TransientError("broken", name="500"), UnreachableError("gone"), "answer"]
     pauses_s = iter((0.15, 0.0, 0.15, 0.0))
 
     async def send_once():
@@ -113,7 +113,7 @@ def test_patience_begins_again_when_the_server_was_there():
 
     retrier = Retrier(policy, "nothing")
     assert asyncio.run(retrier.send(send_once, "x")) == "answer"
-    assert retrier.counts == {"unreachable": 2, "throttled": 1}
+    assert retrier.counts == {"unreachable": 2, "500": 1}
 
 
 @pytest.mark.parametrize(

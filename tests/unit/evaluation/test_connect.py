@@ -68,15 +68,20 @@ def test_a_bedrock_model_is_measured_by_the_same_suites(tmp_path, bedrock):
     assert facts["retries"] == {"500": 1, "throttled": 1}
     assert facts["engine_prefix_cache"] is None
     bedrock.answer = lambda text: "The correct answer is (A)."
+    bedrock.failures = ["half_body", "unavailable"]
     evaluate_mmlu(run, "lite", "generative", Shard(0, 1))
     lines = read_lines(run, "lite", "mmlu_generative", "samples.jsonl")
     assert [line["correct"] for line in lines] == [line["answer"] == "A" for line in lines]
+    facts = read_manifest(run.store, run.layout.shard("lite", "mmlu_generative", 0, 1)).facts
+    assert facts["retries"] == {"503": 1, "half_body": 1}
 
 
 def test_a_model_behind_another_openai_server_is_measured_with_its_own_key(tmp_path, other):
-    run = openai_run(tmp_path, other)
+    other.delay_s = 0.02
+    run = openai_run(tmp_path, other, concurrency=2)
     connect(run, "gpt")
     evaluate_voc(run, "gpt", Shard(0, 1))
+    assert other.most_in_flight == 2
     assert {body["model"] for body in other.requests} == {"gpt-x"}
     assert [line["custom_id"] for line in read_lines(run, "gpt")] == [f"c{i}" for i in range(5)]
 
