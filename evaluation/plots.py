@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 144
 KNOWN, WRITTEN, MUTED = "#1f5fa8", "#c4472b", "#8a8f98"
+READINGS: dict[str, dict[str, Any]] = {
+    "log_likelihood": {
+        "color": KNOWN,
+        "label": "log-likelihood (knowledge)",
+        "marker": "o",
+        "markersize": 10,
+        "mfc": "white",
+    },
+    "generative_strict": {
+        "color": WRITTEN,
+        "label": "generative (knowledge and form)",
+        "marker": "s",
+        "markersize": 5,
+    },
+}
 MAX_NAMED_CLASSES, MAX_BARS = 12, 80
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -34,7 +49,7 @@ def draw_plots(report: Mapping[str, Any]) -> dict[str, bytes]:
     mpl.use("Agg")
     with mpl.rc_context(STYLE):
         return {
-            "voc_vs_mmlu.png": _to_png(draw_trade_off(report["table"])),
+            "voc_vs_mmlu.png": _to_png(draw_trade_off(report["table"], report["history"]["rows"], report["frontier"])),
             "classes.png": _to_png(draw_classes(report["data"]["classes"])),
         }
 
@@ -45,25 +60,32 @@ def _to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def draw_trade_off(table: Mapping[str, Any]) -> Figure:
-    """Draw VOC F1 against accuracy: per model both protocols, joined, so that the line's length is what the form cost."""
+def draw_trade_off(
+    table: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]] = (), frontier: Sequence[Mapping[str, Any]] = ()
+) -> Figure:
+    """Draw VOC F1 against accuracy: per model both protocols, joined, so that the line's length is what the form cost.
+
+    Rows of other runs are grey and without names; the step line joins what no other row beats in VOC F1 and generative
+    accuracy.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     axes = figure.subplots()
+    if len(frontier) > 1:
+        places = [(point["voc_f1"]["value"], point["generative_strict"]["value"]) for point in frontier]
+        axes.plot(*zip(*places, strict=True), color=WRITTEN, alpha=0.35, lw=4, drawstyle="steps-pre", zorder=0)
+        axes.plot([], [], color=WRITTEN, alpha=0.35, lw=4, label="frontier (generative)")
+    others = [row for row in earlier if row["voc_f1"] and row["generative_strict"]]
+    for row in others:
+        style = {"marker": "s", "markersize": 3, "alpha": 0.6, "label": "other runs (generative)"}
+        _draw_point(axes, row, "generative_strict", color=MUTED, **style)
     for row in filter(is_drawn, table["rows"]):
-        x = row["voc_f1"]["value"]
-        axes.plot(
-            [x, x], [row["log_likelihood"]["value"], row["generative_strict"]["value"]], color=MUTED, lw=1, zorder=1
-        )
-        _draw_point(axes, row, "log_likelihood", KNOWN, marker="o", markersize=10, markerfacecolor="white")
-        _draw_point(axes, row, "generative_strict", WRITTEN, marker="s", markersize=5)
-    axes.axhline(table["chance"], color=MUTED, lw=0.8, ls=":")
-    axes.text(1.045, table["chance"], "chance", color=MUTED, ha="right", va="bottom", fontsize=8)
-    axes.axvline(table["lookup_floor"]["f1"], color=MUTED, lw=0.8, ls=":")
-    axes.text(
-        table["lookup_floor"]["f1"], 1.06, "look-up floor ", color=MUTED, ha="right", va="top", rotation=90, fontsize=8
-    )
+        x, readings = row["voc_f1"]["value"], list_readings(row)
+        axes.plot([x] * len(readings), [row[name]["value"] for name in readings], color=MUTED, lw=1, zorder=1)
+        for name in readings:
+            _draw_point(axes, row, name, **READINGS[name])
+    _draw_yardsticks(axes, table)
     _name_models(axes, table)
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.06, 1.08), xlabel=f"VOC F1 ({table['voc_average']})", ylabel="accuracy")
     handles, labels = axes.get_legend_handles_labels()
@@ -72,25 +94,34 @@ def draw_trade_off(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def list_readings(row: Mapping[str, Any]) -> list[str]:
+    """Return the protocols that a row has; models that others serve have the generative one at most."""
+    return [name for name in READINGS if row[name] is not None]
+
+
 def is_drawn(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has both protocols; models that others serve are in the table only."""
-    return row["log_likelihood"] is not None and row["generative_strict"] is not None
+    """Tell whether a row has a place in the picture."""
+    return row["voc_f1"] is not None and bool(list_readings(row))
 
 
-def _draw_point(axes: Axes, row: Mapping[str, Any], name: str, color: str, **style: Any) -> None:
+def _draw_yardsticks(axes: Axes, table: Mapping[str, Any]) -> None:
+    chance, floor = table["chance"], table["lookup_floor"]["f1"]
+    axes.axhline(chance, color=MUTED, lw=0.8, ls=":")
+    axes.text(1.045, chance, "chance", color=MUTED, ha="right", va="bottom", fontsize=8)
+    axes.axvline(floor, color=MUTED, lw=0.8, ls=":")
+    axes.text(floor, 1.06, "look-up floor ", color=MUTED, ha="right", va="top", rotation=90, fontsize=8)
+
+
+def _draw_point(axes: Axes, row: Mapping[str, Any], name: str, **style: Any) -> None:
+    """Draw one accuracy of a row with both of its intervals."""
     x, y = row["voc_f1"], row[name]
-    label = {"log_likelihood": "log-likelihood (knowledge)", "generative_strict": "generative (knowledge and form)"}[
-        name
-    ]
     axes.errorbar(
         x["value"],
         y["value"],
         xerr=[[max(x["value"] - x["low"], 0)], [max(x["high"] - x["value"], 0)]],
         yerr=[[max(y["value"] - y["low"], 0)], [max(y["high"] - y["value"], 0)]],
-        color=color,
         linestyle="none",
         elinewidth=1,
-        label=label,
         zorder=2,
         **style,
     )
@@ -101,7 +132,8 @@ def _name_models(axes: Axes, table: Mapping[str, Any]) -> None:
     placed: list[tuple[float, float]] = []
     for row in filter(is_drawn, table["rows"]):
         x = row["voc_f1"]["value"]
-        y = (row["log_likelihood"]["value"] + row["generative_strict"]["value"]) / 2 - 0.05
+        heights = [row[name]["value"] for name in list_readings(row)]
+        y = sum(heights) / len(heights) - 0.05
         while any(abs(x - other_x) < 0.3 and abs(y - other_y) < 0.055 for other_x, other_y in placed):
             y -= 0.055
         placed.append((x, y))

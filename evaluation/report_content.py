@@ -6,26 +6,29 @@ Reads the run's results, decision, promotion, data report, mixtures and timings;
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from evaluation.decide import read_decision, read_results
-from evaluation.metrics import FIGURES
 from evaluation.promote import read_promotion
+from evaluation.report_history import judge_history, read_history
+from evaluation.report_labels import build_label_views
+from evaluation.report_notes import write_notes
+from evaluation.report_rows import build_row, find_frontier, to_figure
+from evaluation.report_suites import read_suites
 from voc.errors import ObjectNotFoundError
 from voc.manifest import read_manifest
 from voc.run import ModelEntry, Run, read_models
-from voc.taxonomy import LEVELS
 
-REPORT_FORMAT = "nightforge/report/1"
-LEAF = LEVELS[-1]
+REPORT_FORMAT = "nightforge/report/2"
+DATA_CARD = "data_card.html"
 
 
 def build_report(run: Run) -> dict[str, Any]:
     """Return what `report.json` holds.
 
-    Keys: `run`, `table` (the study's rows with intervals, and what to hold them against), `slices`, `decision`,
-    `promotion`, `data`, `mixtures`, `trainings`, `timings`, `notes`, and under `results` each model's whole `results.json`.
+    Keys: `run`, `table` (the study's rows with intervals, and what to hold them against), `history` (rows of other runs, and
+    which are comparable), `frontier`, `slices`, `labels`, `decision`, `promotion`, `data`, `data_card` (whether there is one),
+    `mixtures`, `trainings`, `suites` (what they cost), `timings`, `notes`, and under `results` each model's `results.json`.
 
     Raises:
         ObjectNotFoundError: If a model has no results yet.
@@ -34,16 +37,23 @@ def build_report(run: Run) -> dict[str, Any]:
     results = {model.name: read_results(run, model.name) for model in models}
     decision = read_decision(run)
     data = json.loads(run.store.read_bytes(f"{run.layout.data}/data_report.json"))
+    table = build_table(run, models, results, decision)
+    history = judge_history(*read_history(run), table["voc_average"])
     return {
         "format": REPORT_FORMAT,
         "run": describe_run(run),
-        "table": build_table(run, models, results, decision),
+        "table": table,
+        "history": history,
+        "frontier": build_frontier(table["rows"], history["rows"]),
         "slices": build_slices(models, results),
+        "labels": build_label_views(results, table["confidence"]),
         "decision": decision,
         "promotion": read_promotion(run),
         "data": data,
+        "data_card": run.store.exists(f"{run.layout.data}/{DATA_CARD}"),
         "mixtures": read_mixtures(run),
         "trainings": read_trainings(run),
+        "suites": read_suites(run, models),
         "timings": read_timings(run),
         "notes": write_notes(run, results, data),
         "results": results,
@@ -74,13 +84,9 @@ def describe_run(run: Run) -> dict[str, Any]:
 def build_table(
     run: Run, models: list[ModelEntry], results: dict[str, dict[str, Any]], decision: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the study's table: one row per model, each figure as `{value, low, high}`, with floor and chance beside.
-
-    A figure that a model's kind cannot show is null.
-    """
+    """Return the study's table: one row per model, each figure with interval and n, with floor and chance beside."""
     average = run.config.decision.voc_average
     verdicts = {c["name"]: c["verdict"] for c in decision["candidates"]} if decision else {}
-    rows = [_build_row(model, results[model.name], average, verdicts.get(model.name)) for model in models]
     first = results[models[0].name]
     return {
         "voc_average": average,
@@ -89,41 +95,27 @@ def build_table(
         "num_questions": first["general"]["generative_strict"]["n"],
         "lookup_floor": first["voc"]["lookup_floor"][average],
         "chance": first["general"]["chance"],
-        "rows": rows,
+        "rows": [{**build_row(results[model.name], average), "verdict": verdicts.get(model.name)} for model in models],
     }
 
 
-def _build_row(model: ModelEntry, results: dict[str, Any], average: str, verdict: str | None) -> dict[str, Any]:
-    voc, general = results["voc"], results["general"]
-    scores, intervals = voc["levels"][LEAF][average], voc["intervals"][average]
-    figures: dict[str, dict[str, float] | None] = {
-        f"voc_{name}": _figure(scores[name], intervals[name]) for name in FIGURES
-    }
-    readings = {name: general[name] for name in ("log_likelihood", "generative_strict", "generative_lenient")}
-    for name, reading in readings.items():
-        figures[name] = _figure(reading["accuracy"], reading["interval"]) if reading else None
-    leak, change = general["schema_leak"], general["against_base"]
-    return {
-        "name": model.name,
-        "role": model.role,
-        "title": model.title,
-        "verdict": verdict,
-        **figures,
-        "schema_leak": _figure(leak["ratio"], leak["interval"]) if leak else None,
-        **{
-            name: {bound: change[name][bound] for bound in ("value", "low", "high")} if change else None
-            for name in ("format_tax", "knowledge_change")
-        },
-        "below_chance": [
-            name
-            for name in ("log_likelihood", "generative_strict")
-            if readings[name] and readings[name]["below_chance"]
-        ],
-    }
+def build_frontier(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that no other row beats in both VOC F1 and strict generative accuracy, by rising VOC F1.
 
-
-def _figure(value: float, interval: list[float]) -> dict[str, float]:
-    return {"value": value, "low": interval[0], "high": interval[1]}
+    Rows of other runs take part if both of their figures are comparable. Values decide, not intervals, so neighbours on the
+    frontier may be a tie.
+    """
+    points = [row for row in [*rows, *earlier] if row["voc_f1"] and row["generative_strict"]]
+    kept = find_frontier([(row["voc_f1"]["value"], row["generative_strict"]["value"]) for row in points])
+    return [
+        {
+            "title": points[index]["title"],
+            "run_ids": points[index].get("run_ids"),
+            "voc_f1": points[index]["voc_f1"],
+            "generative_strict": points[index]["generative_strict"],
+        }
+        for index in kept
+    ]
 
 
 def build_slices(models: list[ModelEntry], results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -141,8 +133,8 @@ def build_slices(models: list[ModelEntry], results: dict[str, dict[str, Any]]) -
                     "model": model.name,
                     "title": model.title,
                     "n": known["n"],
-                    "log_likelihood": _figure(known["accuracy"], known["interval"]),
-                    "generative_strict": _figure(written["accuracy"], written["interval"]),
+                    "log_likelihood": to_figure(known["accuracy"], known["interval"], known["n"]),
+                    "generative_strict": to_figure(written["accuracy"], written["interval"], written["n"]),
                 }
             )
     return rows
@@ -191,66 +183,3 @@ def _read_optional(run: Run, key: str) -> Any:
         return json.loads(run.store.read_bytes(key))
     except ObjectNotFoundError:
         return None
-
-
-def write_notes(run: Run, results: dict[str, dict[str, Any]], data: dict[str, Any]) -> list[str]:
-    """Return the sentences without which the table would be read wrongly."""
-    config = run.config
-    optimizer = config.training.optimizer
-    rates = f"AdamW {optimizer.learning_rate:g}"
-    if optimizer.name == "muon":
-        rates = f"Muon {optimizer.muon_learning_rate:g} on the matrices, AdamW {optimizer.learning_rate:g} on the rest"
-    notes = [
-        "How far a model that is tuned on customer data alone collapses depends on optimizer and learning rate, not on the "
-        f"data alone: here {rates}, {config.training.max_steps} steps of {config.training.global_batch_size} "
-        f"{config.training.batch_unit}. Other rates give other tables.",
-        f"This is one run with one seed ({config.seed}). The spread over seeds can be larger than the intervals, which only "
-        "say what other test items would change: do not quote a single seed as the number.",
-        f"VOC precision, recall and F1 are {config.decision.voc_average} averages over full label paths. The other averages "
-        "are below; rows from other sources can only be compared in the same average.",
-        "Log-likelihood asks which letter is most likely and cannot see a lost answer format; the generative protocol wants "
-        "the closing sentence word for word and cannot tell a lost format from lost knowledge. Their difference against the "
-        "base is the format tax.",
-        "The look-up floor predicts the majority label of every training segment that occurs word for word in a comment: "
-        "what memory alone reaches.",
-        *describe_prompts(config.prompt.variant, results),
-    ]
-    repeated = count_leaked_rows(data)
-    if repeated:
-        notes.append(
-            f"{repeated} training comments are in the test set, word for word or nearly: VOC figures are too good by them."
-        )
-    cut = {r["model"]["title"]: sum(r["cut_prompts"].values()) for r in results.values()}
-    if any(cut.values()):
-        shown = ", ".join(f"{title} {count}" for title, count in cut.items() if count)
-        notes.append(f"Prompts that did not fit the model's context (serving.max_model_len): {shown}.")
-    written = {r["model"]["title"]: r["general"]["generative_strict"] for r in results.values()}
-    below = [title for title, reading in written.items() if reading and reading["below_chance"]]
-    if below:
-        notes.append(
-            f"Below chance in the generative protocol: {', '.join(below)}. Guessing would do better, so this is a failure of "
-            "form; read it together with the log-likelihood and the schema-leak rate."
-        )
-    return notes
-
-
-def describe_prompts(variant: str, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return which prompt the models got, and which rows were asked in other words."""
-    others = [r["model"]["title"] for r in results.values() if r["voc"]["prompt"]["variant"] != variant]
-    if not others:
-        return [f"All models got the {variant} prompt."]
-    return [
-        f"The models got the {variant} prompt, but {', '.join(others)} answered in an evaluation of the service's own, to "
-        "other words: those rows are not comparable without that in mind."
-    ]
-
-
-def count_leaked_rows(data: Mapping[str, Any]) -> int:
-    """Return how many training rows repeat a test row and were trained on nevertheless."""
-    kinds = ("leakage_exact", "leakage_near")
-    duplicates = data["duplicates"]
-    found, dropped = (
-        sum(counts.get(kind, 0) for counts in duplicates[part].values() for kind in kinds)
-        for part in ("found", "dropped")
-    )
-    return int(found - dropped)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 GAP = "  "
+MARKED = ("log_likelihood", "generative_strict")
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -16,9 +17,15 @@ def format_table(report: Mapping[str, Any]) -> str:
         f"{table['num_questions']} questions, {table['confidence']:.0%} intervals",
         format_columns(_study_rows(table)),
     ]
-    if any(row["below_chance"] for row in table["rows"]):
+    if any(name in row["below_chance"] for row in table["rows"] for name in MARKED):
         parts.append(
             "! below chance, so no measure of knowledge: answers of the wrong form, or one letter for every question"
+        )
+    history = report.get("history")
+    if history and (history["rows"] or history["not_comparable"]):
+        parts.append(
+            f"other runs of this store: {len(history['rows'])} comparable rows and {len(history['not_comparable'])} that are not "
+            "(report.parquet, report.json)"
         )
     if report["slices"]:
         parts.append(format_columns(_slice_rows(report["slices"])))
@@ -47,7 +54,7 @@ def _study_rows(table: Mapping[str, Any]) -> list[list[str]]:
     ]
     rows = [head]
     for row in table["rows"]:
-        marks = {name: " !" if name in row["below_chance"] else "" for name in ("log_likelihood", "generative_strict")}
+        marks = {name: " !" if name in row["below_chance"] else "" for name in MARKED}
         rows.append(
             [
                 row["title"],

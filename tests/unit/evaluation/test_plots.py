@@ -38,6 +38,19 @@ def test_every_model_has_both_protocols_and_a_name():
     assert len(axes.containers) == 4
 
 
+def test_rows_of_other_runs_are_points_without_a_name_and_the_frontier_is_a_step_line():
+    table, earlier = _table(("base", 0.1, 0.9, 0.9), ("tuned", 0.9, 0.6, 0.1)), _table(("old", 0.5, 0.7, 0.6))["rows"]
+    partly = {**earlier[0], "generative_strict": None}
+    frontier = [{key: row[key] for key in ("voc_f1", "generative_strict")} for row in (*table["rows"], *earlier)]
+    axes = draw_trade_off(table, [*earlier, partly], sorted(frontier, key=lambda p: p["voc_f1"]["value"])).axes[0]
+    assert len(axes.containers) == 4 + 1
+    assert "old" not in {text.get_text() for text in axes.texts}
+    steps = [line for line in axes.lines if line.get_drawstyle() == "steps-pre"]
+    assert [list(line.get_xdata()) for line in steps] == [[0.1, 0.5, 0.9]]
+    names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert {"frontier (generative)", "other runs (generative)"} <= set(names)
+
+
 def test_names_of_models_at_one_place_do_not_lie_on_each_other():
     axes = draw_trade_off(_table(("one", 0.9, 0.9, 0.9), ("two", 0.9, 0.9, 0.9), ("three", 0.9, 0.9, 0.9))).axes[0]
     heights = [text.xy[1] for text in axes.texts if text.get_text() in {"one", "two", "three"}]
@@ -58,7 +71,12 @@ def test_more_labels_than_can_be_told_apart_are_shown_by_rank_on_logarithmic_axe
 
 
 def test_plots_are_png_and_the_same_for_the_same_figures():
-    report = {"table": _table(("base $x_", 0, 1, 1)), "data": {"classes": _classes(3)}}
+    report = {
+        "table": _table(("base $x_", 0, 1, 1)),
+        "history": {"rows": []},
+        "frontier": [],
+        "data": {"classes": _classes(3)},
+    }
     first, second = draw_plots(report), draw_plots(report)
     assert list(first) == ["voc_vs_mmlu.png", "classes.png"]
     assert all(data.startswith(b"\x89PNG") for data in first.values())

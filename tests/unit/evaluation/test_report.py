@@ -68,7 +68,7 @@ def test_the_table_holds_the_study_with_floor_and_chance(finished_run):
     rows = {row["name"]: row for row in table["rows"]}
     assert list(rows) == ["base", CUSTOMER, "mix-75-25"]
     assert rows[CUSTOMER]["voc_f1"]["value"] > 0.9
-    assert rows[CUSTOMER]["below_chance"] == ["generative_strict"]
+    assert rows[CUSTOMER]["below_chance"] == ["generative_strict", "generative_lenient"]
     assert rows[CUSTOMER]["schema_leak"]["value"] > 0.8
     assert rows["mix-75-25"]["verdict"] == "GO"
     assert (table["chance"], table["num_comments"], table["num_questions"]) == (0.25, 150, 280)
@@ -80,14 +80,16 @@ def test_parquet_has_one_row_per_model_with_intervals(finished_run):
     rows = pq.read_table(io.BytesIO(_read(finished_run, "report.parquet"))).to_pylist()
     assert [row["title"] for row in rows] == ["base", "customer only", "75 % customer + 25 % general"]
     assert rows[1]["voc_f1_low"] <= rows[1]["voc_f1"] <= rows[1]["voc_f1_high"]
-    assert {row["run_id"] for row in rows} == {"night-1"}
+    assert {(row["run_id"], row["is_this_run"]) for row in rows} == {("night-1", True)}
+    assert {row["voc_f1_n"] for row in rows} == {150}
+    assert {row["letter_constrained"] for row in rows} == {None}
 
 
 def test_the_page_asks_for_nothing_from_outside(finished_run):
     html = _read(finished_run, "index.html").decode()
     parser = _parse(html)
     assert parser.found
-    assert all(address.startswith("data:image/png;base64,") for address in parser.found)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in parser.found)
     assert "script" not in parser.tags
     assert "link" not in parser.tags
     assert not re.search(r"@import|url\(", html)
@@ -105,10 +107,19 @@ def test_the_page_has_every_part(finished_run):
         "do not quote a single seed",
         "train-mix-75-25",
         "1 min 01 s",
-        "hierarchical F1",
+        "Hierarchical F1",
         "torso",
     ):
         assert text in html, text
+
+
+def test_the_data_card_is_linked_only_where_there_is_one(reported_run):
+    assert "This run has no data card" in _read(reported_run, "index.html").decode()
+    reported_run.store.write_bytes(f"{reported_run.layout.data}/data_card.html", b"<p>card</p>")
+    write_report(reported_run.run)
+    page = reported_run.root / reported_run.layout.report / "index.html"
+    links = [address for address in _parse(page.read_text()).found if not address.startswith(("data:", "#"))]
+    assert [(page.parent / link).resolve().read_text() for link in links] == ["<p>card</p>"]
 
 
 def test_what_a_model_wrote_is_shown_and_never_run(fake_run):
