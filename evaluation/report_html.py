@@ -34,6 +34,13 @@ EXAMPLE_TITLES = {
     "schema_leak": "Question answered in VOC JSON",
     "no_closing_sentence": "No closing sentence",
     "wrong_answer": "Wrong letter",
+    "wrong_letter": "Wrong letter",
+    "no_letter": "No letter in the answer",
+    "other_form": "Right or wrong, in another form",
+    "refusal": "Declined to answer",
+    "truncated": "Cut at the longest length",
+    "empty": "Empty answer",
+    "forgotten": "The base knows it, this model does not",
 }
 
 
@@ -56,7 +63,7 @@ CONFUSION_TITLES = {
     "elsewhere": "elsewhere",
     NOTHING_MISSED: "nothing missed",
 }
-CAUSE_CLASSES = {"none": "go", "unclear": "", "format_collapsed": "no-go", "knowledge_lost": "no-go", "both": "no-go"}
+CAUSE_CLASSES = {"none": "go", "unclear": ""}  # every other cause is a loss
 MAX_TEXT = 2000
 
 

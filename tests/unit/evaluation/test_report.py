@@ -82,7 +82,7 @@ def test_parquet_has_one_row_per_model_with_intervals(finished_run):
     assert rows[1]["voc_f1_low"] <= rows[1]["voc_f1"] <= rows[1]["voc_f1_high"]
     assert {(row["run_id"], row["is_this_run"]) for row in rows} == {("night-1", True)}
     assert {row["voc_f1_n"] for row in rows} == {150}
-    assert {row["letter_constrained"] for row in rows} == {None}
+    assert all(row["letter_constrained_low"] <= row["letter_constrained"] for row in rows)
 
 
 def test_the_page_asks_for_nothing_from_outside(finished_run):
@@ -109,6 +109,10 @@ def test_the_page_has_every_part(finished_run):
         "1 min 01 s",
         "Hierarchical F1",
         "torso",
+        "Knowledge lost and format collapsed",
+        "No loss: knowledge kept, form kept",
+        "still known by log-likelihood",
+        "The base knows it, this model does not",
     ):
         assert text in html, text
 
@@ -262,3 +266,22 @@ def test_a_figure_that_does_not_exist_is_a_dash(value, text):
 @pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (185, "3 min 05 s"), (3720, "1 h 02 min")])
 def test_durations_read_well(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_results_without_a_decomposition_say_that_the_cause_was_not_measured(fake_run):
+    gather(fake_run.run)
+    key = f"{fake_run.layout.results(CUSTOMER)}/results.json"
+    results = json.loads(fake_run.store.read_bytes(key))
+    del results["general"]["decomposition"]
+    fake_run.store.write_bytes(key, json.dumps(results).encode())
+    write_report(fake_run.run)
+    html = _read(fake_run, "index.html").decode()
+    assert html.count("The cause was not measured") == 1
+
+
+def test_shards_from_the_cache_are_shown_as_such(fake_run):
+    lines = fake_run.read_shard("base", "voc", 0)
+    cache = {"hit": True, "measured_in": "night-0", "measured_at": "2026-01-01"}
+    fake_run.write_shard("base", "voc", 0, lines, cache=cache)
+    html = _read(_reported(fake_run), "index.html").decode()
+    assert html.count("1 from the cache, measured in night-0") == 1

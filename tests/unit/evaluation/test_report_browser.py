@@ -76,6 +76,8 @@ def evil_page(fake_run_class, tmp_path_factory):
         results = json.loads(night.store.read_bytes(key))
         for example in results["examples"]:
             example.update(kind=EVIL, custom_id=EVIL, question=EVIL, expected=EVIL, text=EVIL * 2000)
+        for quote in results["general"]["decomposition"]["quotes"]:
+            quote.update(kind=EVIL, subject=EVIL, question=EVIL, text=EVIL * 2000, base_text=EVIL)
         voc = results["voc"]
         voc["finish_reasons"] = {EVIL: 150}
         voc["failures"] = {EVIL: 1}

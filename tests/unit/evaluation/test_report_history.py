@@ -11,10 +11,11 @@ from evaluation.report import write_report
 from evaluation.report_content import build_report
 from evaluation.report_history import explain_differences
 
-SUITES = ("voc", "mmlu_log_likelihood", "mmlu_generative")
+SUITES = ("voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter")
 ASKED = {
     "voc": {"data_digest": "a" * 64, "asked": {"system_prompt_hash": None}, "parser": "2", "limit": None},
     "mmlu_log_likelihood": {"data_digest": "b" * 64, "max_model_len": 256},
+    "mmlu_letter": {"data_digest": "b" * 64},
     "mmlu_generative": {"data_digest": "b" * 64, "max_tokens": 300, "asked": {"chat_template_hash": "c" * 64}},
 }
 
