@@ -20,6 +20,8 @@ from typing import IO
 STOP_GRACE_S = 1.5
 TAIL_LINES = 40
 _POLL_S = 0.05
+# What a Python process with native bindings says when it ends; it would push the reason out of the last lines.
+_NOISE = ("nanobind: ", " - leaked ", " - ... skipped", "See https://nanobind", "  warnings.warn('resource_tracker")
 # TERM is ignored: Ray sends it to every descendant, and the watchdog is for what is left after that. `kill -9 -- -PID` would be
 # an illegal number to dash, which is Debian's /bin/sh.
 _WATCHDOG = "trap '' TERM INT HUP; read -r _; kill -s KILL -- -\"$0\" 2>/dev/null"
@@ -63,7 +65,7 @@ class ServerProcess:
 
     @property
     def tail(self) -> list[str]:
-        """The last lines of the log."""
+        """The last lines of the log, without what a dying interpreter says about itself."""
         return list(self._tail)
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
@@ -94,5 +96,6 @@ class ServerProcess:
     def _forward(self, stream: IO[bytes]) -> None:
         for raw in stream:
             line = raw.decode("utf-8", "replace").rstrip().replace(self._secret, "***")
-            self._tail.append(line)
+            if not line.startswith(_NOISE):
+                self._tail.append(line)
             print(line, flush=True)

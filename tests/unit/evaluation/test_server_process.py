@@ -58,6 +58,15 @@ def test_the_log_is_forwarded_without_the_secret_and_its_end_is_kept(capfd):
     assert "key is ***" in capfd.readouterr().out
 
 
+def test_the_reason_is_not_pushed_out_of_the_last_lines_by_a_dying_interpreter(capfd):
+    noise = "nanobind: leaked 64 types!\\n" + " - leaked type x\\n" * 60
+    server = start(f"print('RuntimeError: no such kernel'); print('{noise}')", secret="hunter2")
+    assert wait_until(lambda: server.exit_code == 0)
+    server.stop()
+    assert "RuntimeError: no such kernel" in server.tail
+    assert "leaked type x" in capfd.readouterr().out  # the whole log has it
+
+
 def test_stop_ends_children_that_ignore_sigterm():
     server = start(STUBBORN)
     assert wait_until(lambda: server.tail.count("child ready") == 2)
