@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,24 @@ def test_references_come_first_and_candidates_have_no_digest_yet(make_run: MakeR
     assert models[2].uri == f"{run.store.uri}/{run.layout.export('customer')}"
     assert models[2].digest is None
     assert models[4].digest == models[0].digest
+
+
+def test_models_that_others_serve_come_last_and_are_pinned_by_how_they_are_addressed(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "inference_output.jsonl"
+    outputs.write_text('{"prompt": "p", "inference": "[]"}\n')
+    lite = {"name": "lite", "title": "L", "model": "m:0", "region": "us-east-1"}
+    tuned = {"name": "tuned", "title": "T", "uri": str(outputs)}
+    run = make_run(external_models={"bedrock": [lite], "imported": [tuned]})
+    prepare(run, map_here)
+    last = read_models(run)[-2:]
+    assert [(m.name, m.role, m.kind) for m in last] == [
+        ("lite", "external", "bedrock"),
+        ("tuned", "external", "imported"),
+    ]
+    assert last[1].digest == hashlib.sha256(outputs.read_bytes()).hexdigest()
+    assert all(m.digest for m in last)
 
 
 def test_a_champion_that_is_the_base_is_not_measured_twice(make_run: MakeRun) -> None:
