@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.gather import BASE
 from evaluation.report_rows import SUITE_FIGURES, build_row
 from voc.errors import VocError
 from voc.layout import RunLayout
@@ -134,7 +135,8 @@ def judge_history(mine: Sequence[Measured], others: Sequence[Measured], average:
         `started_at` and `reasons` per suite whose figures are left out (None in the row); `not_comparable`: models without any
         comparable figure with their reasons; `repeated`: per model of this run, the other runs with the very same figures.
     """
-    here = mine[0].asking if mine else {}
+    # The base is asked everything; a model that others serve may have fewer suites, or other words.
+    here = next((row.asking for row in mine if row.model == BASE), {})
     own = {_identify(build_row(row.results, average)): row.model for row in mine if row.results}
     rows: dict[Any, dict[str, Any]] = {}
     refused: list[dict[str, Any]] = []

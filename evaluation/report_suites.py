@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,8 +36,8 @@ def add_up_shards(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         `shards`, `items`, `resumed_items`, `wall_s` of the slowest shard, `prompt_tokens`, `completion_tokens`,
         `completion_tokens_per_s` (all tokens over the slowest shard's time; None if a shard was resumed, because then that
         time is not the whole one), `cached_prompt_ratio` (share of prompt tokens that the engine had computed before, after
-        the first rows), `engines`, `cached_shards` that an earlier run had measured, and the runs that did (`measured_in`).
-        The costs of a cached shard are those of that run.
+        the first rows), `retries` (requests sent again, by reason), `engines`, `cached_shards` that an earlier run had
+        measured, and the runs that did (`measured_in`). The costs of a cached shard are those of that run.
     """
     wall_s = max((float(facts["wall_s"]) for facts in shards if facts.get("wall_s") is not None), default=None)
     tokens, resumed = _sum(shards, "completion_tokens"), _sum(shards, "resumed_items")
@@ -54,6 +55,7 @@ def add_up_shards(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "cached_prompt_ratio": (_sum(caches, "cached_tokens") or 0) / looked_up if looked_up else None,
         "cached_shards": len(hits),
         "measured_in": sorted({str(hit["measured_in"]) for hit in hits}),
+        "retries": dict(sorted(sum((Counter(facts.get("retries") or {}) for facts in shards), Counter()).items())),
         "engines": sorted({str(facts["engine"]) for facts in shards if facts.get("engine")}),
     }
 

@@ -9,7 +9,7 @@ import pytest
 from evaluation.gather import gather
 from evaluation.report import write_report
 from evaluation.report_content import build_report
-from evaluation.report_history import explain_differences
+from evaluation.report_history import Measured, explain_differences, judge_history
 
 SUITES = ("voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter")
 ASKED = {
@@ -152,3 +152,13 @@ def test_the_report_is_json_that_can_be_read_again(make_night):
     make_night("night-1", lucky=True)
     night = make_night("night-2")
     assert json.loads(json.dumps(build_report(night.run))) == build_report(night.run)
+
+
+def test_the_base_says_what_was_asked_here_whatever_other_models_of_the_run_were_asked(make_night):
+    night = make_night("night-2")
+    results = json.loads(night.store.read_bytes(f"{night.layout.results('mix-75-25')}/results.json"))
+    voc = {"voc": {"data_digest": "a" * 64}}
+    full = {**voc, "mmlu_generative": {"data_digest": "b" * 64}}
+    mine = [Measured("n2", "a-closed-one", "", None, voc), Measured("n2", "base", "", None, full)]
+    history = judge_history(mine, [Measured("n1", "mix-75-25", "", results, full)], "micro")
+    assert [(row["run_ids"], row["reasons"]) for row in history["rows"]] == [(["n1"], {})]

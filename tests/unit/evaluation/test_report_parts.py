@@ -63,6 +63,18 @@ def test_a_resumed_shard_has_no_rate_and_cache_hits_are_weighted_by_tokens():
     assert found["cached_prompt_ratio"] == 0.9
 
 
+def test_requests_sent_again_are_added_up_by_reason_and_shards_of_the_cache_are_counted():
+    cache = {"hit": True, "measured_in": "night-0"}
+    shards = [
+        {"retries": {"429": 2}, "cache": cache},
+        {"retries": {"429": 1, "timeout": 1}, "cache": {"hit": False}},
+        {},
+    ]
+    found = add_up_shards(shards)
+    assert found["retries"] == {"429": 3, "timeout": 1}
+    assert (found["cached_shards"], found["measured_in"]) == (1, ["night-0"])
+
+
 def test_shards_of_a_suite_are_one_line_of_the_stages():
     timings = [
         {"stage": "prepare", "wall_s": 3.0},
