@@ -2,8 +2,9 @@
 
 Every case runs in processes of its own: a tiny model makes a step first, so that libraries and kernels are loaded, then the
 baseline is read, the model is built and makes its steps. On a CPU the measure is the resident peak above that baseline
-(`VmHWM`, reset through `/proc/self/clear_refs`) with a malloc that gives freed blocks back at once, on CUDA `torch.cuda.max_memory_allocated`; the plan's share for the CUDA
-context and the allocator is left out there. Needs torch and transformers (and torchao for the 8-bit case), nothing else.
+(`VmHWM`, reset through `/proc/self/clear_refs`) with a malloc that gives freed blocks back at once, on CUDA
+`torch.cuda.max_memory_allocated`; the plan's share for the CUDA context and the allocator is left out there. Needs torch and
+transformers (and torchao for the 8-bit case), nothing else.
 The last line of output is one JSON object.
 """
 
