@@ -82,13 +82,16 @@ def test_a_night_with_another_prompt_lends_its_general_figures_only(make_night):
     assert row["log_likelihood"]["n"] == 280
 
 
-def test_a_night_that_asked_everything_otherwise_is_listed_with_reasons_and_without_figures(make_night):
-    make_night("night-1", changes={suite: {"data_digest": "e" * 64} for suite in SUITES})
+@pytest.mark.parametrize("suites", [SUITES, SUITES[:3]])
+def test_a_night_that_asked_everything_of_the_table_otherwise_is_listed_with_reasons_and_without_figures(
+    make_night, suites
+):
+    make_night("night-1", changes={suite: {"data_digest": "e" * 64} for suite in suites})
     night = make_night("night-2")
     history = _history(night)
     assert history["rows"] == []
     assert [entry["reasons"] for entry in history["not_comparable"]] == [
-        {suite: ["another data digest"] for suite in SUITES}
+        {suite: ["another data digest"] for suite in suites}
     ] * 3
     assert all("voc_f1" not in entry for entry in history["not_comparable"])
     write_report(night.run)
@@ -162,3 +165,12 @@ def test_the_base_says_what_was_asked_here_whatever_other_models_of_the_run_were
     mine = [Measured("n2", "a-closed-one", "", None, voc), Measured("n2", "base", "", None, full)]
     history = judge_history(mine, [Measured("n1", "mix-75-25", "", results, full)], "micro")
     assert [(row["run_ids"], row["reasons"]) for row in history["rows"]] == [(["n1"], {})]
+
+
+def test_a_row_that_declares_nothing_is_not_comparable_and_says_so(make_night):
+    night = make_night("night-2")
+    results = json.loads(night.store.read_bytes(f"{night.layout.results('base')}/results.json"))
+    history = judge_history([Measured("n2", "base", "", None, {})], [Measured("n1", "base", "", results, {})], "micro")
+    assert [entry["reasons"] for entry in history["not_comparable"]] == [
+        {"results": ["no suite declares how it asked"]}
+    ]
