@@ -48,7 +48,7 @@ class Side:
     Attributes:
         scores: Log-probabilities of the four letters per question.
         wall_s: From lm-eval's call to its result; models and the stock side's tasks are loaded before.
-        server_cpu_s: CPU time of the server's process meanwhile.
+        server_cpu_s: CPU time of the server's processes meanwhile.
     """
 
     scores: Scores
@@ -196,9 +196,17 @@ def _letter(scores: Sequence[float]) -> str:
     return MMLU_LETTERS[scores.index(max(scores))]
 
 
-def _read_cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _read_cpu_s(session: int) -> float:
+    """Return the CPU time of all living processes of a session: the API server and its engine are two."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended just now
+            continue
+        if int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -255,7 +263,7 @@ def _make_model(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     texts = ["\n".join([str(row["question"]), *row["choices"]]) for row in rows]
     texts += [f"Answer: {letter}" for letter in MMLU_LETTERS] * 8
     return make_tiny_model(
-        folder, texts, hidden_size=64, num_layers=2, head_dim=16, vocab_size=VOCAB_SIZE, max_position_embeddings=4096
+        folder, texts, hidden_size=64, num_layers=2, head_dim=32, vocab_size=VOCAB_SIZE, max_position_embeddings=4096
     )
 
 
