@@ -3,10 +3,11 @@
     make bench-ray
     python -m benchmarks.ray_share --pairs 3 --steps 40
 
-The same random Qwen3 of 9.6 M parameters, the same rows, the same two gloo ranks with one thread each, in turns (Ray, torchrun;
-torchrun, Ray). `tokens_per_s` is the wall clock's, from the end of the warm-up steps to the last step, taken from the stage's
-own progress lines; the only checkpoint is that of the end. The parts of the start are what the stage writes to `startup.json`;
-`submit` is from the start of the command to the start of its process.
+The same random Qwen3 of 9.6 M parameters, the same rows, the same gloo ranks with one thread each, in turns (Ray, torchrun;
+torchrun, Ray). Ray gives its workers a nice of 15: beside other work set `RAY_worker_niceness=0`, or the sides are not alike.
+`tokens_per_s` is the wall clock's, from the end of the warm-up steps to the last step, taken from the stage's own progress
+lines; the only checkpoint is that of the end. The parts of the start are what the stage writes to `startup.json`; `submit` is
+from the start of the command to the start of its process.
 Prints a table; the last line is one JSON object with all figures. Writes below a temporary folder, which is removed.
 """
 
@@ -45,10 +46,10 @@ _PARAMETERS = re.compile(rf"{ARM}: ([\d.]+) M parameters on (\d+) ranks")
 Figures = dict[str, Any]
 
 
-def make_run(root: Path, base: Path, num_steps: int) -> Run:
+def make_run(root: Path, base: Path, num_steps: int, num_workers: int) -> Run:
     """Prepare a run whose steps are long enough to be work and not overhead."""
     training = {
-        "num_workers": NUM_WORKERS,
+        "num_workers": num_workers,
         "max_steps": num_steps,
         "global_batch_size": 32,
         "log_every_steps": WARMUP_STEPS,
@@ -72,7 +73,12 @@ def run_side(side: str, run: Run) -> Figures:
     words = ["training", "run", "--store-uri", run.store.uri, "--run-id", run.layout.run_id, "--arm", ARM]
     command = [sys.executable, "-m", *words]
     if side == "torchrun":
-        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_WORKERS}", "-m"]
+        launcher = [
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={run.config.training.num_workers}",
+            "-m",
+        ]
         command = [sys.executable, "-m", *launcher, *words, "--without-ray"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
@@ -107,7 +113,7 @@ def read_rate(log: str) -> float:
     return round(statistics.harmonic_mean(rates), 1)
 
 
-def measure(num_pairs: int, num_steps: int) -> Figures:
+def measure(num_pairs: int, num_steps: int, num_workers: int) -> Figures:
     """Run the sides in turns and return every run with the medians."""
     runs: list[Figures] = []
     with tempfile.TemporaryDirectory(prefix="nightforge-ray-share-") as name:
@@ -115,10 +121,10 @@ def measure(num_pairs: int, num_steps: int) -> Figures:
         base = make_tiny_model(folder / "base", **SHAPE)
         for pair in range(num_pairs):
             for side in SIDES if pair % 2 == 0 else reversed(SIDES):
-                figures = run_side(side, make_run(folder / f"{pair}-{side}", base, num_steps))
+                figures = run_side(side, make_run(folder / f"{pair}-{side}", base, num_steps, num_workers))
                 runs.append({"pair": pair, **figures, "load_average": os.getloadavg()[0]})
                 print(json.dumps(runs[-1]), flush=True)
-    return {"workers": NUM_WORKERS, "steps": num_steps, "warmup_steps": WARMUP_STEPS, **summarise(runs), "runs": runs}
+    return {"workers": num_workers, "steps": num_steps, "warmup_steps": WARMUP_STEPS, **summarise(runs), "runs": runs}
 
 
 def summarise(runs: Sequence[Figures]) -> Figures:
@@ -159,8 +165,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=3, help="runs of each side")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps of a run, a multiple of 10, above 10")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=NUM_WORKERS,
+        help="ranks of one thread each; one less than cores leaves Ray a core",
+    )
     options = parser.parse_args(argv)
-    figures = measure(options.pairs, options.steps)
+    figures = measure(options.pairs, options.steps, options.workers)
     print_table(figures)
     print(json.dumps(figures))
 
