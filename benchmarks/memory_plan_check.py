@@ -2,10 +2,9 @@
 
 Every case runs in processes of its own: a tiny model makes a step first, so that libraries and kernels are loaded, then the
 baseline is read, the model is built and makes its steps. On a CPU the measure is the resident peak above that baseline
-(`VmHWM`, reset through `/proc/self/clear_refs`) with a malloc that gives freed blocks back at once, on CUDA
-`torch.cuda.max_memory_allocated`; the plan's share for the CUDA context and the allocator is left out there. Needs torch and
-transformers (and torchao for the 8-bit case), nothing else.
-The last line of output is one JSON object.
+(`VmHWM`, reset through `/proc/self/clear_refs`) with a malloc that gives freed blocks back at once and without oneDNN's cache
+of products, on CUDA `torch.cuda.max_memory_allocated`; the plan's share for the CUDA context and the allocator is left out
+there. Needs torch and transformers (and torchao for the 8-bit case), nothing else. The last line of output is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,8 +31,14 @@ TOLERANCE = 0.15
 MASTER_ADDRESS = "127.0.0.1"
 CASE_TIMEOUT_S = 280
 STEPS = 2
-# glibc keeps freed blocks of up to 32 MiB, which are no tensors any more: a fifth to a third of the resident peak (docs/log.md).
-_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_TOP_PAD_": "0"}
+# What is resident and no tensor: freed blocks of up to 32 MiB, which glibc keeps (a fifth to a third of the peak, docs/log.md),
+# and oneDNN's compiled products, one for each shape, of which experts have hundreds.
+_GIVES_BACK = {
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_TOP_PAD_": "0",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
