@@ -1,7 +1,8 @@
 """Kills processes of a training at planned moments; Python runs this file at its start where PYTHONPATH names its folder.
 
 Nothing of the product knows about it. `NIGHTFORGE_TEST_FAULTS` names a folder with `plan.json`, a list of faults that fire
-one after the other, each once, whichever process meets its moment first:
+one after the other, each once, whichever process meets its moment first. A process can fire one fault only, which is the next
+one when its training began: where two ranks meet the moments of two faults together, the second waits for the next try.
 
     {"name": "...", "rank": 1, "step": 7}              when that rank reads the samples of that step (from 0)
     {"name": "...", "rank": 0, "path": "/export/.*"}   when that rank puts a file into place whose path matches
@@ -21,6 +22,7 @@ import threading
 import time
 from pathlib import Path
 
+_armed: list[int] = []  # number of the fault that this process may fire
 _STALL_S = 60.0  # longer than it takes until the processes of a dead raylet or driver are gone
 
 
@@ -50,6 +52,8 @@ class _StepHook(importlib.abc.MetaPathFinder):
 
         def execute_and_wrap(module) -> None:
             execute(module)
+            # Now and not at the start of the process: Ray starts processes before it has work for them.
+            _armed[:] = [n for n in range(len(self._plan)) if not _get_record(self._folder, n).exists()][:1]
             _wrap_read_step(module.SampleReader, self._folder, self._plan)
 
         spec.loader.exec_module = execute_and_wrap
@@ -70,9 +74,9 @@ def _wrap_read_step(reader: type, folder: Path, plan: list) -> None:
 
 
 def _fire_if_due(folder: Path, plan: list, *, step: int | None = None, path: str | None = None) -> None:
-    number = next((n for n in range(len(plan)) if not _get_record(folder, n).exists()), None)
-    if number is None:
+    if not _armed or _get_record(folder, _armed[0]).exists():
         return
+    number = _armed[0]
     fault = plan[number]
     if fault.get("step") != step or (path is not None and not re.search(fault.get("path", "(?!)"), path)):
         return
