@@ -184,7 +184,7 @@ def run_steps(case: Case, ranks: Any, before_steps: Any) -> None:
             world_size=ranks.world_size,
             syncs_every_pass=case.sync == "every_pass",
         )
-        totals = reduce_figures(model, loss_sum, num_targets)
+        totals = reduce_figures(model, batches, loss_sum, num_targets)
         update(model, optimizers, totals.grad_norm, 1.0)
 
 

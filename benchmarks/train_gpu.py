@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             if watch:
                 watch.lap("forward_backward")
-            totals = reduce_figures(model, loss_sum, targets)
+            totals = reduce_figures(model, passes, loss_sum, targets)
             loss, norm = totals.loss, totals.grad_norm
             if watch:
                 watch.lap("norm")

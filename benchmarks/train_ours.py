@@ -47,7 +47,7 @@ def train(base: Path, rows: Path, clock: StepClock) -> None:
             learned = sum(int((batch.targets >= 0).sum()) for batch in passes)
             counts = {"num_targets": learned, "num_tokens": tokens, "world_size": 1}
             loss_sum = compute_gradients(model, passes, **counts, syncs_every_pass=False)
-            totals = reduce_figures(model, loss_sum, learned)
+            totals = reduce_figures(model, passes, loss_sum, learned)
             set_learning_rates(optimizers, learning_rate_ratio(step, training.max_steps, training.optimizer))
             update(model, optimizers, totals.grad_norm, training.optimizer.max_grad_norm)
             clock.end_step(loss=totals.loss, tokens=tokens, learned=learned, slots=tokens)
@@ -57,7 +57,8 @@ def lay_out(samples: list[Sample], training: TrainingConfig) -> list[Batch]:
     """Return the forward passes of a step: its packed rows."""
     documents = [Document(sample.input_ids, sample.labels) for sample in samples]
     (plan,) = plan_packed_passes([sample.row for sample in samples], 1, training.micro_batch_size)
-    return [build_batch([documents[i] for i in part], pad_id=0) for part in plan]
+    options = {"pad_id": 0, "shares_prefixes": training.shares_prefixes}
+    return [build_batch([documents[i] for i in part], **options) for part in plan]
 
 
 def main() -> None:

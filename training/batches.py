@@ -3,7 +3,8 @@
 Which rank computes which samples, in how many passes, is a pure function of the samples' lengths that every rank computes
 for all ranks: nobody has to be asked how many passes a step takes or how many tokens it learns.
 
-Shapes: T tokens of a pass, D documents in it, N places with a token to learn.
+Shapes: T tokens of a pass, D documents in it (or segments of documents, where beginnings are shared), N places with a token to
+learn.
 
 Source: first-fit-decreasing bin packing, Johnson 1973 (at most 11/9 of the best number of bins, plus a constant).
 """
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+
+from training.prefixes import NO_STEM, Group, Segment, group_by_prefix, lay_out_segments
 
 IGNORE_INDEX = -100  # as in corpus.encode, which needs packages that a bare CUDA machine lacks; a test compares them
 
@@ -37,6 +40,27 @@ class Document:
         """Tokens that it teaches; the first has nothing before it to be predicted from."""
         return int(np.count_nonzero(self.labels[1:] != IGNORE_INDEX))
 
+    @property
+    def shareable(self) -> np.ndarray:
+        """The tokens at its beginning that teach nothing and predict nothing that is learned; at least one token is left."""
+        learned = np.flatnonzero(self.labels[1:] != IGNORE_INDEX)
+        return self.input_ids[: int(learned[0]) if learned.size else len(self) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefixes:
+    """Which documents of a row continue another stretch of it, where beginnings are computed once.
+
+    Attributes:
+        lengths: [D] tokens of each segment; on the host, so that no layer waits for the device.
+        stems: [D] number of the segment that each one continues, or -1.
+        key_boundaries: [D + 1] int32 as `Batch.boundaries`, of the keys: those of the stem and then its own.
+    """
+
+    lengths: tuple[int, ...]
+    stems: tuple[int, ...]
+    key_boundaries: torch.Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -49,7 +73,8 @@ class Batch:
         places: [N] positions in the row whose next token is learned; never empty, so that every pass has a loss.
         targets: [N] those next tokens, or `IGNORE_INDEX` in a pass that teaches nothing.
         longest: Tokens of the longest document, or a bound that stays the same from pass to pass.
-        num_tokens: Tokens of the documents; what follows them is padding.
+        num_tokens: Tokens of the documents, shared ones once; what follows them is padding.
+        shared: What is shared; None: every document stands whole.
     """
 
     input_ids: torch.Tensor
@@ -59,11 +84,16 @@ class Batch:
     targets: torch.Tensor
     longest: int
     num_tokens: int
+    shared: SharedPrefixes | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
         names = ("input_ids", "position_ids", "boundaries", "places", "targets")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        shared = self.shared
+        if shared is not None:
+            shared = replace(shared, key_boundaries=shared.key_boundaries.to(device, non_blocking=True))
+        return replace(self, **moved, shared=shared)
 
 
 def plan_passes(lengths: Sequence[int], world_size: int, pass_tokens: int) -> Passes:
@@ -145,7 +175,12 @@ def pack_first_fit_decreasing(lengths: Sequence[int], row_len: int) -> list[list
 
 
 def build_batch(
-    documents: Sequence[Document], *, pad_id: int, padded_length: int | None = None, longest: int | None = None
+    documents: Sequence[Document],
+    *,
+    pad_id: int,
+    padded_length: int | None = None,
+    longest: int | None = None,
+    shares_prefixes: bool = False,
 ) -> Batch:
     """Lay documents end to end.
 
@@ -157,22 +192,28 @@ def build_batch(
         pad_id: Token of the padding.
         padded_length: Tokens of the row, where every pass must have the same shape; None: as many as the documents have.
         longest: The bound to state as the longest document; None: the longest there is.
+        shares_prefixes: Lay what documents have in common at their beginning into the row once (`training.prefixes`).
     """
-    lengths = [len(document) for document in documents]
-    filled = sum(lengths)
+    if shares_prefixes:
+        groups = group_by_prefix([document.shareable for document in documents])
+    else:
+        groups = [Group(0, (i,)) for i in range(len(documents))]
+    segments = lay_out_segments([len(document) for document in documents], groups)
+    filled = sum(map(len, segments))
     total = max(filled, 1) if padded_length is None else padded_length
     input_ids = np.full(total, pad_id, dtype=np.int64)
     next_ids = np.full(total, IGNORE_INDEX, dtype=np.int64)
     position_ids = np.arange(total, dtype=np.int64)
     start = 0
-    for document, length in zip(documents, lengths, strict=True):
-        input_ids[start : start + length] = document.input_ids
-        next_ids[start : start + length - 1] = document.labels[1:]
-        position_ids[start : start + length] -= start
-        start += length
+    for segment in segments:
+        document, end = documents[segment.document], start + len(segment)
+        input_ids[start:end] = document.input_ids[segment.start : segment.stop]
+        if not segment.is_stem:
+            next_ids[start : end - 1] = document.labels[segment.start + 1 :]
+        position_ids[start:end] += segment.start - start
+        start = end
     position_ids[filled:] -= filled
-    if total > filled:
-        lengths.append(total - filled)
+    lengths = [len(segment) for segment in segments] + ([total - filled] if total > filled else [])
     places = np.flatnonzero(next_ids != IGNORE_INDEX)
     places = places if places.size else np.zeros(1, dtype=np.int64)
     return Batch(
@@ -181,9 +222,19 @@ def build_batch(
         torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
         torch.from_numpy(places),
         torch.from_numpy(next_ids[places]),
-        max(lengths) if longest is None else longest,
+        max([*lengths, *(segment.stop for segment in segments)]) if longest is None else longest,
         filled,
+        _describe_shared(segments, lengths),
     )
+
+
+def _describe_shared(segments: Sequence[Segment], lengths: Sequence[int]) -> SharedPrefixes | None:
+    if not any(segment.is_stem for segment in segments):
+        return None
+    # Padding, the last of the lengths where there is any, continues nothing.
+    stems = [segment.stem for segment in segments] + [NO_STEM] * (len(lengths) - len(segments))
+    keys = [length + (0 if stem == NO_STEM else lengths[stem]) for length, stem in zip(lengths, stems, strict=True)]
+    return SharedPrefixes(tuple(lengths), tuple(stems), torch.from_numpy(np.cumsum([0, *keys], dtype=np.int32)))
 
 
 def _even_out(ranks: list[list[tuple[int, ...]]]) -> Passes:

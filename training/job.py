@@ -70,12 +70,12 @@ class TrainingJob:
         return self.run.config.training
 
     @cached_property
-    def batch_options(self) -> dict[str, int]:
-        """What `training.batches.build_batch` is told for every pass: the padding token, and the shape where it must stay."""
+    def batch_options(self) -> dict[str, Any]:
+        """What `build_batch` is told for every pass: the padding token, what is shared, and the shape where it must stay."""
         tokenizer, training = self.base.tokenizer, self.training
         pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         if training.compile != "layers":
-            return {"pad_id": pad_id}
+            return {"pad_id": pad_id, "shares_prefixes": training.shares_prefixes}
         # A compiled layer is compiled again for every new shape.
         padded_length = training.micro_batch_size * training.max_seq_len
         return {"pad_id": pad_id, "padded_length": padded_length, "longest": training.max_seq_len}

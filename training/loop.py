@@ -44,7 +44,7 @@ class StepWork:
         passes: Forward passes, equally many on every rank.
         tokens: Tokens of the step's samples, on all ranks.
         num_targets: Learned tokens, on all ranks.
-        slots: Tokens that are computed on all ranks, padding included.
+        slots: Places of the passes of all ranks, padding included, as if nothing were shared.
     """
 
     passes: list[Batch]
@@ -177,7 +177,7 @@ def run_step(
         world_size=ranks.world_size,
         syncs_every_pass=config.gradient_sync == "every_pass",
     )
-    totals = reduce_figures(model, loss_sum, work.num_targets)
+    totals = reduce_figures(model, work.passes, loss_sum, work.num_targets)
     verdict = guard.check(step, samples, totals.loss, totals.grad_norm)
     ratio = learning_rate_ratio(step, config.max_steps, config.optimizer)
     if "skipped" in verdict:
@@ -194,6 +194,7 @@ def run_step(
         "tokens": work.tokens,
         "labelled_tokens": work.num_targets,
         "padding_ratio": round(1 - work.tokens / work.slots, 4),
+        "shared_ratio": round(1 - totals.computed_tokens / work.tokens, 4),
         "wall_s": round(wall_s, 4),
         "tokens_per_s": round(work.tokens / wall_s, 1),
         **describe_routing(totals.routing),

@@ -169,6 +169,7 @@ def read_model(folder: Path) -> PreTrainedModel:
 
 def _make_inputs(batch: Batch) -> dict[str, Any]:
     """Return a batch under the names that transformers' models pass on to their attention."""
+    shared = {} if batch.shared is None else {"shared": batch.shared}
     return {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
@@ -177,6 +178,7 @@ def _make_inputs(batch: Batch) -> dict[str, Any]:
         "max_length_q": batch.longest,
         "max_length_k": batch.longest,
         "use_cache": False,
+        **shared,
     }
 
 

@@ -30,11 +30,13 @@ class StepTotals:
     Attributes:
         loss: Cross-entropy per learned token.
         grad_norm: Global norm of the gradients.
+        computed_tokens: Tokens of all passes, without padding; those that samples share count once.
         routing: What the routers did; None for a dense model.
     """
 
     loss: float
     grad_norm: float
+    computed_tokens: int
     routing: StepRouting | None
 
 
@@ -78,18 +80,21 @@ def compute_gradients(
     return loss_sum
 
 
-def reduce_figures(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: int) -> StepTotals:
+def reduce_figures(
+    model: torch.nn.Module, passes: Sequence[Batch], loss_sum: torch.Tensor, num_targets: int
+) -> StepTotals:
     """Return the step's figures over all ranks, by one reduction."""
     routing = get_routing(model)
     squares = sum_squares(list_local_gradients(model))
-    parts = [torch.stack([loss_sum.double(), squares.to(loss_sum.device).double()])]
+    computed = loss_sum.new_full((), sum(batch.num_tokens for batch in passes), dtype=torch.float64)
+    parts = [torch.stack([loss_sum.double(), squares.to(loss_sum.device).double(), computed])]
     if routing:
         parts.append(routing.list_totals())
     totals = torch.cat(parts)
     dist.all_reduce(totals)
-    total_loss, total_squares, *routed = totals.tolist()
+    total_loss, total_squares, total_tokens, *routed = totals.tolist()
     step_routing = routing.read_totals(routed) if routing else None
-    return StepTotals(total_loss / num_targets, math.sqrt(total_squares), step_routing)
+    return StepTotals(total_loss / num_targets, math.sqrt(total_squares), int(total_tokens), step_routing)
 
 
 def discard(optimizers: Sequence[Optimizer]) -> None:

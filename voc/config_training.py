@@ -160,6 +160,12 @@ class TrainingConfig(Section):
     compile: Literal["none", "layers"] = Field(
         "none", description="layers: torch.compile of each decoder layer, passes padded to one length"
     )
+    shared_prefixes: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="compute what samples of a forward pass have in common at their beginning, such as a prompt's "
+        "instructions, once; same loss and gradients; auto: on, but not on GPUs (not measured there), with "
+        "compile: layers or with a router_aux_loss_weight",
+    )
     gradient_sync: Literal["last_pass", "every_pass"] = Field(
         "last_pass",
         description="last_pass: gradients are reduced once per step, whole ones are held until then; "
@@ -204,8 +210,24 @@ class TrainingConfig(Section):
             )
         if self.validation.early_stop.patience and not self.validation.every_steps:
             problems.append("validation.early_stop.patience needs validation.every_steps above 0")
+        if self.shared_prefixes == "on" and self.compile == "layers":
+            problems.append(
+                "shared_prefixes on saves nothing with compile: layers, whose passes are padded to one length"
+            )
+        if self.shared_prefixes == "on" and self.experts.router_aux_loss_weight:
+            problems.append(
+                "shared_prefixes on would change the load-balancing loss, which counts tokens: set "
+                "experts.router_aux_loss_weight to 0"
+            )
         if self.master_dtype == "bfloat16" and self.param_dtype == "float32":
             problems.append("param_dtype float32 with master_dtype bfloat16 computes more digits than there are")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether common beginnings of a pass's samples are computed once."""
+        if self.shared_prefixes == "auto":
+            return not self.gpus_per_worker and self.compile == "none" and not self.experts.router_aux_loss_weight
+        return self.shared_prefixes == "on"

@@ -74,7 +74,7 @@ def train_steps(base: str, world_size: int, parallel_size: int, changes: dict[st
             tokens = sum(map(len, [d for part in documents for d in part]))
             options = {"num_targets": targets, "num_tokens": tokens, "world_size": world_size}
             loss_sum = compute_gradients(model, passes, **options, syncs_every_pass=False)
-            totals = reduce_figures(model, loss_sum, targets)
+            totals = reduce_figures(model, passes, loss_sum, targets)
             update(model, optimizers, totals.grad_norm, max_grad_norm=0.5)
             figures.append((totals.loss, totals.grad_norm, totals.routing.aux_loss))
         weights = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.named_parameters()}

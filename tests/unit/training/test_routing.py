@@ -50,7 +50,7 @@ def run_passes(
         model = load_model(base, settings, ranks)
         options = {"num_targets": num_tokens, "num_tokens": num_tokens, "world_size": 1, "syncs_every_pass": False}
         loss_sum = compute_gradients(model, passes, **options)
-        totals = reduce_figures(model, loss_sum, num_tokens)
+        totals = reduce_figures(model, passes, loss_sum, num_tokens)
         return totals, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 

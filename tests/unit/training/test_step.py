@@ -64,7 +64,7 @@ def make_step(base: str, num_workers: int, **settings: Any) -> dict[str, Any]:
                 world_size=ranks.world_size,
                 syncs_every_pass=training.gradient_sync == "every_pass",
             )
-        totals = reduce_figures(model, loss_sum, targets)
+        totals = reduce_figures(model, passes, loss_sum, targets)
         loss, norm = totals.loss, totals.grad_norm
         update(model, optimizers, norm, MAX_GRAD_NORM)
         weights = {

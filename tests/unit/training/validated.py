@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from training import loop
@@ -46,8 +45,8 @@ def spike_at(patch: pytest.MonkeyPatch, *steps: int, done: int = 0) -> None:
     """Let the loss of some steps be fifty times what it is, in a training that has `done` so many."""
     numbers = count(done + 1)
 
-    def reduce(model: torch.nn.Module, loss_sum: torch.Tensor, num_targets: int) -> StepTotals:
-        totals = reduce_figures(model, loss_sum, num_targets)
+    def reduce(*arguments: Any) -> StepTotals:
+        totals = reduce_figures(*arguments)
         return replace(totals, loss=50 * totals.loss) if next(numbers) in steps else totals
 
     patch.setattr(loop, "reduce_figures", reduce)
