@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
-from evaluation.client import Completion, PromptTooLongError, RequestRefusedError, to_valid_text
+from evaluation.chat_client import (
+    Chat,
+    ChatClient,
+    Completion,
+    PromptTooLongError,
+    RequestRefusedError,
+    to_valid_text,
+)
 from evaluation.endpoint import Endpoint
-from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, describe_status
+from evaluation.retry import RETRIED_STATUS, RetryPolicy, TransientError, UnreachableError, describe_status
 from voc.bedrock import explain, make_client
 from voc.errors import EndpointError
-from voc.prompts import Message
 
 # Stop reasons by the names of the OpenAI protocol, which lines and measures use.
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
@@ -37,8 +41,8 @@ _PROMISED = frozenset({"output", "stopReason", "usage"})
 _MAX_SHOWN = 300
 
 
-class BedrockClient:
-    """Sends requests for one model; use it with `async with`.
+class BedrockClient(ChatClient):
+    """Sends requests for one model.
 
     Args:
         endpoint: Model, region, and another address if there is one.
@@ -47,58 +51,24 @@ class BedrockClient:
     """
 
     def __init__(self, endpoint: Endpoint, *, concurrency: int, policy: RetryPolicy | None = None) -> None:
-        self.endpoint = endpoint
-        self._retrier = Retrier(
-            policy or RetryPolicy(patience_s=endpoint.patience_s),
-            remedy="fewer requests in flight (concurrency), or ask for a higher quota",
+        super().__init__(
+            endpoint, policy=policy, remedy="fewer requests in flight (concurrency), or ask for a higher quota"
         )
         self._concurrency = concurrency
         self._threads: ThreadPoolExecutor | None = None
         self._client: Any = None
 
-    @property
-    def retries(self) -> int:
-        """Further tries of all requests so far."""
-        return self._retrier.counts.total()
-
-    @property
-    def retried(self) -> Counter[str]:
-        """Further tries by the name of what made them needed."""
-        return self._retrier.counts
-
-    async def __aenter__(self) -> Self:
+    def _open(self) -> None:
         self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="bedrock")
         url, region = self.endpoint.url, self.endpoint.region
         self._client = make_client("bedrock-runtime", region, url, connections=self._concurrency)
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        response_format: Mapping[str, Any] | None = None,
-        keep_last_tokens: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """Ask for one greedy answer to a chat; the arguments are those of `EndpointClient.chat`.
-
-        Raises:
-            PromptTooLongError: If the chat does not fit the context.
-            EndpointError: If the service refuses the request, every try failed, the answer is not of the shape that the
-                service promises, or only the end of a chat is asked for, which it cannot do.
-        """
-        if keep_last_tokens is not None:
-            raise EndpointError("Bedrock does not cut prompts", remedy="shorten the questions, or choose another model")
-        return await self.ask(
-            build_request(messages, max_tokens=max_tokens, response_format=response_format, settings=settings)
-        )
+    async def _answer(self, chat: Chat) -> Completion:
+        return await self.ask(build_request(chat))
 
     async def ask(self, request: Mapping[str, Any]) -> Completion:
         """Send one request in Converse's form and return its answer; raises as `chat`."""
@@ -136,19 +106,16 @@ def translate_errors(model: str, region: str) -> Iterator[None]:
         raise explain(error, model, region) from error
 
 
-def build_request(
-    messages: Sequence[Message],
-    *,
-    max_tokens: int,
-    response_format: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+def build_request(chat: Chat) -> dict[str, Any]:
     """Return a chat in Converse's form, which is also the `modelInput` of a batch row; no model is named.
 
     Raises:
-        EndpointError: If `settings` has a field of the OpenAI protocol that Converse has no counterpart of.
+        EndpointError: If only the end of a chat is asked for, or `settings` have a field of the OpenAI protocol that Converse has
+            no counterpart of.
     """
-    wishes = {"temperature": 0, **(settings or {})}
+    if chat.keep_last_tokens is not None:
+        raise EndpointError("Bedrock does not cut prompts", remedy="shorten the questions, or choose another model")
+    wishes = {"temperature": 0, **chat.settings}
     unknown = sorted(wishes.keys() - _INFERENCE_NAMES.keys())
     if unknown:
         raise EndpointError(
@@ -156,22 +123,22 @@ def build_request(
             expected=f"only {', '.join(_INFERENCE_NAMES)} beside the chat",
             remedy="measure this model with other suites",
         )
-    system = [{"text": message["content"]} for message in messages if message["role"] == "system"]
+    system = [{"text": message["content"]} for message in chat.messages if message["role"] == "system"]
     request: dict[str, Any] = {
         "messages": [
             {"role": message["role"], "content": [{"text": message["content"]}]}
-            for message in messages
+            for message in chat.messages
             if message["role"] != "system"
         ],
         "inferenceConfig": {
-            "maxTokens": max_tokens,
+            "maxTokens": chat.max_tokens,
             **{_INFERENCE_NAMES[name]: value for name, value in wishes.items()},
         },
     }
     if system:
         request["system"] = system
-    if response_format is not None:
-        wanted = response_format["json_schema"]
+    if chat.response_format is not None:
+        wanted = chat.response_format["json_schema"]
         schema = {"name": wanted["name"], "schema": json.dumps(wanted["schema"], ensure_ascii=False)}
         request["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
     return request

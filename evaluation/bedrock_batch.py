@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evaluation.bedrock import BedrockClient, build_request, read_answer, translate_errors
-from evaluation.client import Completion
+from evaluation.chat_client import Chat, Completion
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RetryPolicy
 from voc.bedrock import make_client
 from voc.errors import EndpointError, ObjectNotFoundError
 from voc.manifest import digest_json
-from voc.prompts import Message
 from voc.store import Store, open_store
 
 QUIET_S = 1.0
@@ -63,20 +62,9 @@ class BedrockBatchClient(BedrockClient):
         self._timer: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        response_format: Mapping[str, Any] | None = None,
-        keep_last_tokens: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """Wait for the answer of the job that this chat becomes a row of; as `BedrockClient.chat`."""
-        if keep_last_tokens is not None:
-            return await super().chat(messages, max_tokens=max_tokens, keep_last_tokens=keep_last_tokens)
-        loop = asyncio.get_running_loop()
-        request = build_request(messages, max_tokens=max_tokens, response_format=response_format, settings=settings)
+    async def _answer(self, chat: Chat) -> Completion:
+        """Wait for the answer of the job that this chat becomes a row of."""
+        request, loop = build_request(chat), asyncio.get_running_loop()
         waiting = _Waiting(request, loop.create_future())
         self._waiting.append(waiting)
         if self._timer is not None:
@@ -86,11 +74,11 @@ class BedrockBatchClient(BedrockClient):
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
-        task = asyncio.get_running_loop().create_task(self._answer(waiting))
+        task = asyncio.get_running_loop().create_task(self._answer_together(waiting))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
-    async def _answer(self, waiting: Sequence[_Waiting]) -> None:
+    async def _answer_together(self, waiting: Sequence[_Waiting]) -> None:
         try:
             rows = name_rows(one.request for one in waiting)
             answers: dict[str, Completion] = {}

@@ -18,8 +18,8 @@ from typing import Any
 from lm_eval.api.instance import Instance  # noqa: TID253
 from lm_eval.models.openai_completions import LocalChatCompletion  # noqa: TID253
 
-from evaluation.client import Completion, PromptTooLongError, gather_all
-from evaluation.clients import ChatClient, open_client
+from evaluation.chat_client import ChatClient, Completion, PromptTooLongError, gather_all
+from evaluation.clients import open_client
 from evaluation.endpoint import Endpoint
 from evaluation.request_ids import request_id
 from evaluation.shards import PartFile

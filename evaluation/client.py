@@ -9,19 +9,23 @@ Source: https://platform.openai.com/docs/api-reference/chat.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
+from evaluation.chat_client import (
+    Chat,
+    ChatClient,
+    Completion,
+    PromptTooLongError,
+    RequestRefusedError,
+    to_valid_text,
+)
 from evaluation.endpoint import Endpoint
-from evaluation.retry import RETRIED_STATUS, Retrier, RetryPolicy, TransientError, UnreachableError, describe_status
+from evaluation.retry import RETRIED_STATUS, RetryPolicy, TransientError, UnreachableError, describe_status
 from voc.errors import EndpointError
-from voc.prompts import Message
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 600.0
@@ -30,34 +34,7 @@ _TOO_LONG = ("maximum context length", "max_tokens must be at least 1, got 0")
 _MAX_SHOWN = 300
 
 
-class RequestRefusedError(EndpointError):
-    """The server understood the request and does not want it (400 or 422)."""
-
-
-class PromptTooLongError(RequestRefusedError):
-    """One prompt does not fit the model's context; the others may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One answer.
-
-    Attributes:
-        text: What the model wrote.
-        finish_reason: `stop`, `length` or what else the server says.
-        prompt_tokens: Tokens of the prompt.
-        completion_tokens: Tokens of the answer.
-        cached_tokens: Tokens of the prompt that the engine had computed before; None if it does not tell.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int | None = None
-
-
-class EndpointClient:
+class EndpointClient(ChatClient):
     """Sends requests to one endpoint; use it with `async with`.
 
     Args:
@@ -77,9 +54,9 @@ class EndpointClient:
         policy: RetryPolicy | None = None,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        self.endpoint = endpoint
-        self._retrier = Retrier(
-            policy or RetryPolicy(patience_s=endpoint.patience_s),
+        super().__init__(
+            endpoint,
+            policy=policy,
             remedy="look at the serve job's log; fewer requests in flight (concurrency) may help",
         )
         self._key = key
@@ -88,57 +65,28 @@ class EndpointClient:
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, connect=CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
 
-    @property
-    def retries(self) -> int:
-        """Further tries of all requests so far."""
-        return self._retrier.counts.total()
-
-    @property
-    def retried(self) -> Counter[str]:
-        """Further tries by the name of what made them needed."""
-        return self._retrier.counts
-
-    async def __aenter__(self) -> Self:
+    def _open(self) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._concurrency),
             headers={"Authorization": f"Bearer {self._key}"},
             timeout=self._timeout,
         )
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        response_format: Mapping[str, Any] | None = None,
-        keep_last_tokens: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """Ask for one greedy answer to a chat; with `keep_last_tokens`, to the end of a chat that is too long.
-
-        `settings` are further fields of the request, such as `stop` or `structured_outputs`.
-
-        Raises:
-            PromptTooLongError: If the chat does not fit the context.
-            EndpointError: As `post`; also if the answer is not of the shape that the protocol promises.
-        """
+    async def _answer(self, chat: Chat) -> Completion:
         body: dict[str, Any] = {
-            "messages": list(messages),
-            "max_tokens": max_tokens,
+            "messages": list(chat.messages),
+            "max_tokens": chat.max_tokens,
             "temperature": 0,
-            **(settings or {}),
+            **chat.settings,
         }
-        if response_format is not None:
-            body["response_format"] = response_format
-        if keep_last_tokens is not None:
-            body["truncate_prompt_tokens"] = keep_last_tokens
+        if chat.response_format is not None:
+            body["response_format"] = chat.response_format
+        if chat.keep_last_tokens is not None:
+            body["truncate_prompt_tokens"] = chat.keep_last_tokens
         answer = await self.post("/chat/completions", body)
         try:
             choice, usage = answer["choices"][0], answer["usage"]
@@ -216,21 +164,6 @@ class EndpointClient:
         )
 
 
-async def gather_all(requests: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run requests together; the first failure cancels the others and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for request in requests:
-                group.create_task(request)
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-
-
 def _read_cached_tokens(usage: Mapping[str, Any]) -> int | None:
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     return None if cached is None else int(cached)
-
-
-def to_valid_text(text: str) -> str:
-    """Replace lone surrogates, which JSON may carry and UTF-8 files may not, by U+FFFD, so that the damage can be counted."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.client import Completion, to_valid_text
+from evaluation.chat_client import Completion, to_valid_text
 from evaluation.coverage import list_few
 from evaluation.shards import Shard, finish_shard, say_if_finished
 from evaluation.voc_suite import FILE_NAME, SUITE, describe_inputs, load_test, make_line, summarise

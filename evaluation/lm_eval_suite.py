@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from evaluation.endpoint import find_served_model
+from evaluation.endpoint import Endpoint
 from evaluation.lm_eval_run import make_model, silence
 from evaluation.lm_eval_tasks import LoadedTasks, load_tasks, pick_docs
 from evaluation.mmlu_protocols import read_chat_template
 from evaluation.request_ids import make_id
-from evaluation.result_cache import ResultCache
-from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
+from evaluation.shard_run import Line, run_shard
+from evaluation.shards import PartFile, Shard, add_shard_arguments
 from voc.config_lm_eval import LmEvalTaskConfig
 from voc.errors import ConfigError
 from voc.manifest import digest_bytes
@@ -30,7 +29,6 @@ from voc.model_folder import digest_model
 from voc.run import Run, add_run_arguments, find_model, open_run
 
 FILE_NAME = "samples.jsonl"
-Line = dict[str, Any]
 
 
 def suite_name(task: str) -> str:
@@ -66,33 +64,16 @@ def evaluate_task(run: Run, model: str, name: str, shard: Shard) -> None:
         config = run.config.evaluation.lm_eval_task(name)
     except ValueError as error:
         raise ConfigError(str(error), expected="a name of evaluation.lm_eval_tasks") from None
-    suite = suite_name(name)
-    prefix = run.layout.shard(model, suite, shard.number, shard.count)
     with load_tasks(config, seed=run.config.seed) as loaded:
-        inputs = describe_inputs(run, model, config, loaded, shard)
-        if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
-            return
-        endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
-        cache = ResultCache(run, inputs, endpoint)
-        if cache.bring(prefix):
-            return
-        with (
-            run.timed(f"{suite}-{model}-{shard.number:03d}-of-{shard.count:03d}"),
-            PartFile(run.store, prefix, inputs) as part,
-        ):
-            resumed = len(part.lines)
+
+        def ask_them(_: Endpoint, part: PartFile) -> tuple[list[Line], dict[str, Any]]:
             lines, facts = ask(run, model, config, loaded, shard, part=part)
-            facts |= {
-                "items": len(lines),
-                "num_docs": dict(loaded.num_docs),
-                "wall_s": round(time.monotonic() - start, 3),
-                "resumed_items": resumed,
-                "engine": endpoint.engine,
-            }
-            finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts)
-            part.remove()
-        cache.keep(prefix)
-    print(f"{suite} {model}: {len(lines)} questions, {json.dumps(facts['figures'])}", flush=True)
+            return lines, facts | {"items": len(lines), "num_docs": dict(loaded.num_docs)}
+
+        inputs = describe_inputs(run, model, config, loaded, shard)
+        facts = run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask_them)
+    if facts is not None:
+        print(f"{inputs['suite']} {model}: {facts['items']} questions, {json.dumps(facts['figures'])}", flush=True)
 
 
 def describe_inputs(

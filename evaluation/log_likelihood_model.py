@@ -20,6 +20,7 @@ from lm_eval.api.instance import Instance  # noqa: TID253
 from lm_eval.models.openai_completions import LocalCompletionsAPI  # noqa: TID253
 from tokenizers import Tokenizer
 
+from evaluation.chat_client import RequestRefusedError, gather_all
 from evaluation.choice_scoring import (
     ECHO,
     LADDER,
@@ -29,7 +30,7 @@ from evaluation.choice_scoring import (
     describe_request,
     read_batch,
 )
-from evaluation.client import EndpointClient, RequestRefusedError, gather_all
+from evaluation.client import EndpointClient
 from evaluation.endpoint import Endpoint
 from evaluation.request_ids import request_id
 from evaluation.shards import PartFile

@@ -10,19 +10,18 @@ tasks are the versioned files in evaluation/tasks/. A run that is killed goes on
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.endpoint import find_served_model
+from evaluation.endpoint import Endpoint
 from evaluation.kinds import say_if_not_asked
 from evaluation.lm_eval_run import ModelKind, ask_tasks, make_model
 from evaluation.mmlu_answers import describe_answer
 from evaluation.mmlu_protocols import PROTOCOLS, Asking, Protocol, make_asking, read_chat_template, suite_of
 from evaluation.mmlu_task import TASK_FOLDER, name_task
-from evaluation.result_cache import ResultCache
-from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
+from evaluation.shard_run import Line, run_shard
+from evaluation.shards import PartFile, Shard, add_shard_arguments
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
 from voc.mmlu import MmluItem, digest_items, load_mmlu
@@ -31,7 +30,6 @@ from voc.prompts import MMLU_LETTERS, PROMPT_VERSION
 from voc.run import Run, add_run_arguments, find_model, open_run
 
 FILE_NAME = "samples.jsonl"
-Line = dict[str, Any]
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,32 +58,18 @@ def evaluate_mmlu(run: Run, model: str, protocol: Protocol, shard: Shard) -> Non
         EndpointError: If the model is not served, another one is, or a request failed for good.
         DataError: If the questions cannot be read.
     """
-    suite = suite_of(protocol)
-    prefix = run.layout.shard(model, suite, shard.number, shard.count)
     items = load_mmlu(run.config.evaluation.mmlu.dataset, run.config.evaluation.mmlu.limit)
     asking = make_asking(protocol, run.config.evaluation.mmlu)
-    inputs = describe_inputs(run, model, asking, shard, items)
-    if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
-        return
-    endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
-    cache = ResultCache(run, inputs, endpoint)
-    if cache.bring(prefix):
-        return
-    with (
-        run.timed(f"{suite}-{model}-{shard.number:03d}-of-{shard.count:03d}"),
-        PartFile(run.store, prefix, inputs) as part,
-    ):
-        resumed = len(part.lines)
+
+    def ask(_: Endpoint, part: PartFile) -> tuple[list[Line], dict[str, Any]]:
         lines, facts = ask_questions(run, model, asking, shard, shard.pick(items), part=part)
-        facts |= summarise(lines) | {
-            "wall_s": round(time.monotonic() - start, 3),
-            "resumed_items": resumed,
-            "engine": endpoint.engine,
-        }
-        finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts)
-        part.remove()
-    cache.keep(prefix)
-    print(f"{suite} {model}: {facts['items']} questions, accuracy {facts['accuracy']:.4f}", flush=True)
+        return lines, facts | summarise(lines)
+
+    inputs = describe_inputs(run, model, asking, shard, items)
+    facts = run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask)
+    if facts is not None:
+        accuracy = facts["accuracy"]
+        print(f"{suite_of(protocol)} {model}: {facts['items']} questions, accuracy {accuracy:.4f}", flush=True)
 
 
 def describe_inputs(run: Run, model: str, asking: Asking, shard: Shard, items: Sequence[MmluItem]) -> dict[str, Any]:

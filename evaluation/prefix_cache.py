@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.client import Completion
+from evaluation.chat_client import Completion
 from evaluation.clients import open_client
 from evaluation.endpoint import Endpoint, get_text
 from voc.errors import EndpointError

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from evaluation.client import Completion, PromptTooLongError, gather_all
-from evaluation.clients import ChatClient, open_client
-from evaluation.endpoint import find_served_model
+from evaluation.chat_client import ChatClient, Completion, PromptTooLongError, gather_all
+from evaluation.clients import open_client
+from evaluation.endpoint import Endpoint
 from evaluation.kinds import say_if_not_asked
 from evaluation.prefix_cache import count_primers, describe_engine, describe_hits, read_counters
-from evaluation.result_cache import ResultCache
-from evaluation.shards import PartFile, Shard, add_shard_arguments, finish_shard, say_if_finished
+from evaluation.shard_run import Line, run_shard
+from evaluation.shards import PartFile, Shard, add_shard_arguments
 from evaluation.voc_schema import build_response_format, describe_decoding
 from voc.errors import IntegrityError
 from voc.manifest import digest_bytes
@@ -65,36 +65,11 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
     Raises:
         EndpointError: If the model is not served, another one is, or a request failed for good.
     """
-    prefix = run.layout.shard(model, SUITE, shard.number, shard.count)
     taxonomy, records, data_digest = load_test(run)
     inputs = describe_inputs(run, model, shard, taxonomy, data_digest)
-    if say_if_finished(run, prefix, inputs, f"voc {model} {shard.number}/{shard.count}"):
-        return
-    endpoint = find_served_model(run, model, inputs["model_digest"])
-    cache = ResultCache(run, inputs, endpoint)
-    if cache.bring(prefix):
-        return
-    client = open_client(endpoint, concurrency=run.config.evaluation.voc.concurrency)
-    items, start = shard.pick(records[: run.config.evaluation.voc.limit]), time.monotonic()
-    with (
-        run.timed(f"voc-{model}-{shard.number:03d}-of-{shard.count:03d}"),
-        PartFile(run.store, prefix, inputs) as part,
-    ):
-        resumed, counters = len({line["custom_id"] for line in part.lines}), read_counters(endpoint)
-        num_before = len(part.lines)
-        primers = count_primers(endpoint, run.config.prompt.variant, run.config.serving.data_parallel_size)
-        asyncio.run(_ask_all(run, client, taxonomy, items, part=part, primers=primers))
-        by_id = {line["custom_id"]: line for line in part.lines}
-        lines = [by_id[item.id] for item in items]
-        facts = {**summarise(lines), "wall_s": round(time.monotonic() - start, 3), "resumed_items": resumed}
-        facts |= {
-            "retries": dict(sorted(client.retried.items())),
-            "prefix_cache": describe_hits([line["usage"] for line in part.lines[num_before:]], primers),
-            "engine_prefix_cache": describe_engine(counters, read_counters(endpoint)),
-        }
-        finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts | {"engine": endpoint.engine})
-        part.remove()
-    cache.keep(prefix)
+    items = shard.pick(records[: run.config.evaluation.voc.limit])
+    ask = partial(_ask_shard, run, taxonomy, items)
+    run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask)
 
 
 def load_test(run: Run) -> tuple[Taxonomy, tuple[VocRecord, ...], str]:
@@ -159,6 +134,23 @@ def make_line(record: VocRecord, prompt_hash: str, completion: Completion) -> di
         "failure": parsed.failure,
         "strict": parsed.strict,
         "repair": parsed.repair,
+    }
+
+
+def _ask_shard(
+    run: Run, taxonomy: Taxonomy, items: Sequence[VocRecord], endpoint: Endpoint, part: PartFile
+) -> tuple[list[Line], dict[str, Any]]:
+    client = open_client(endpoint, concurrency=run.config.evaluation.voc.concurrency)
+    counters, num_before = read_counters(endpoint), len(part.lines)
+    primers = count_primers(endpoint, run.config.prompt.variant, run.config.serving.data_parallel_size)
+    asyncio.run(_ask_all(run, client, taxonomy, items, part=part, primers=primers))
+    by_id = {line["custom_id"]: line for line in part.lines}
+    lines = [by_id[item.id] for item in items]
+    return lines, {
+        **summarise(lines),
+        "retries": dict(sorted(client.retried.items())),
+        "prefix_cache": describe_hits([line["usage"] for line in part.lines[num_before:]], primers),
+        "engine_prefix_cache": describe_engine(counters, read_counters(endpoint)),
     }
 
 

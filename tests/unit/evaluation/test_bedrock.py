@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from evaluation.bedrock import BedrockClient
-from evaluation.client import PromptTooLongError, RequestRefusedError, gather_all
+from evaluation.chat_client import PromptTooLongError, RequestRefusedError, gather_all
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RetryPolicy
 from tests.unit.evaluation.bedrock_stand_in import ACCESS_KEY, MODEL, REGION, SECRET_KEY, BedrockStandIn

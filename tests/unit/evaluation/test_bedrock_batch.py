@@ -4,7 +4,7 @@ import json
 import pytest
 
 from evaluation.bedrock_batch import BedrockBatchClient, name_rows, read_output
-from evaluation.client import gather_all
+from evaluation.chat_client import gather_all
 from evaluation.connect import connect
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RetryPolicy

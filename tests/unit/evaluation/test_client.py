@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from evaluation.client import EndpointClient, PromptTooLongError, gather_all
+from evaluation.chat_client import PromptTooLongError, gather_all
+from evaluation.client import EndpointClient
 from evaluation.endpoint import Endpoint
 from evaluation.retry import Retrier, RetryPolicy, TransientError, UnreachableError
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
