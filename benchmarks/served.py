@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,9 @@ START_TIMEOUT_S = 900
 
 @contextmanager
 def serving(
-    folder: Path, name: str, key: str, config: ServingConfig, digest: str = ""
+    folder: Path, name: str, key: str, config: ServingConfig, digest: str = "", *, extra: Sequence[str] = ()
 ) -> Iterator[tuple[Endpoint, ServerProcess]]:
-    """Serve a model folder under a name while the block runs.
+    """Serve a model folder under a name while the block runs, with `extra` words at the end of vLLM's command.
 
     Raises:
         EndpointError: If the server is not healthy in time.
@@ -30,7 +30,7 @@ def serving(
     with socket.socket() as probe:
         probe.bind((config.host, 0))
         port = probe.getsockname()[1]
-    command = build_command(config, folder, name, host=config.host, port=port)
+    command = [*build_command(config, folder, name, host=config.host, port=port), *extra]
     server = ServerProcess(command, build_environment(config, key, os.environ), secret=key)
     url = f"http://{config.host}:{port}/v1"
     try:

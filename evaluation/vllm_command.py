@@ -43,19 +43,17 @@ def build_command(serving: ServingConfig, folder: Path, name: str, *, host: str,
         "--max-num-batched-tokens": max(serving.max_num_batched_tokens, serving.max_num_seqs),
         "--generation-config": "vllm",
         "--uvicorn-log-level": "warning",
+        "--tensor-parallel-size": serving.tensor_parallel_size,
+        "--data-parallel-size": serving.data_parallel_size,
     }
-    if uses_gpu(serving):
+    if serving.num_nodes > 1:
         options |= {
-            "--tensor-parallel-size": serving.tensor_parallel_size,
-            "--data-parallel-size": serving.data_parallel_size,
-            "--gpu-memory-utilization": serving.gpu_memory_utilization,
+            "--data-parallel-backend": "ray",
+            "--data-parallel-size-local": serving.data_parallel_size // serving.num_nodes,
+            "--data-parallel-address": host,
         }
-        if serving.num_nodes > 1:
-            options |= {
-                "--data-parallel-backend": "ray",
-                "--data-parallel-size-local": serving.data_parallel_size // serving.num_nodes,
-                "--data-parallel-address": host,
-            }
+    if uses_gpu(serving):
+        options["--gpu-memory-utilization"] = serving.gpu_memory_utilization
     else:
         options["--kv-cache-memory-bytes"] = int(serving.kv_cache_gib * GIB)
     switches = [

@@ -25,6 +25,13 @@ def test_a_gpu_server_gets_its_parallel_sizes_and_its_share_of_memory():
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in build_environment(serving, KEY, {})
 
 
+def test_a_cpu_server_gets_its_parallel_sizes_too():
+    serving = ServingConfig(max_model_len=4096, data_parallel_size=2)
+    command = build_command(serving, Path("/models/x"), "candidate", host="127.0.0.1", port=8001)
+    assert (option(command, "--tensor-parallel-size"), option(command, "--data-parallel-size")) == ("1", "2")
+    assert "--gpu-memory-utilization" not in command
+
+
 def test_copies_on_one_node_are_the_servers_own_processes():
     serving = ServingConfig(max_model_len=4096, num_gpus=8, data_parallel_size=8)
     command = build_command(serving, Path("/models/x"), "candidate", host="10.0.0.7", port=8001)
