@@ -91,7 +91,6 @@ def test_a_cpu_server_gets_a_cache_of_fixed_size_and_its_threads():
     command = build_command(serving, Path("/models/x"), "base", host="127.0.0.1", port=8001)
     assert option(command, "--kv-cache-memory-bytes") == str(1 << 28)
     assert "--enforce-eager" in command
-    assert "--tensor-parallel-size" not in command
     assert build_environment(serving, KEY, {})["OMP_NUM_THREADS"] == "1"
 
 
