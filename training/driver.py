@@ -28,8 +28,6 @@ from voc.errors import TrainingError, VocError
 from voc.run import open_run
 from voc.vllm_environment import uses_gpu
 
-HEALTH_CHECK_INTERVAL_S = 0.5
-
 
 def train_on_ray(job: TrainingJob, clock: StartupClock, resume_from: str | None = None) -> None:
     """Train an arm with Ray Train on the cluster that `RAY_ADDRESS` names, else on a local one.
@@ -204,6 +202,5 @@ def _handle_sigterm() -> None:
 
 def _set_train_variables(start_timeout_s: int) -> None:
     """Set what Ray Train reads when it is imported and hands on to its workers."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_INTERVAL_S))
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line of a worker comes twice
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
