@@ -40,7 +40,7 @@ test: env lint test-airflow test-ray ## Lint and all tests, the DAG for real inc
 lint: env ## ruff, format, mypy and the import contracts
 	@$(RAY_PYTHON) -m ruff check $(SOURCES)
 	@$(RAY_PYTHON) -m ruff format --check $(SOURCES)
-	@$(RAY_PYTHON) -m mypy voc corpus training evaluation demo dags plugins/rayjob_provider
+	@$(RAY_PYTHON) -m mypy voc corpus training evaluation demo dags plugins/rayjob_provider benchmarks
 	@$$(dirname $(RAY_PYTHON))/lint-imports
 
 .PHONY: test-airflow

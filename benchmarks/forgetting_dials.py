@@ -79,8 +79,11 @@ def read_world(folder: Path) -> World:
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any]) -> Sample:
     *context, answer = messages
-    prompt = tokenizer.apply_chat_template(context, tokenize=False, add_generation_prompt=True)
-    return encode(tokenizer, prompt, f"{answer['content']}{IM_END}")
+    return encode(tokenizer, render_prompt(tokenizer, context), f"{answer['content']}{IM_END}")
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any]) -> str:
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> Sample:
@@ -112,8 +115,8 @@ def fine_tune(world: World, samples: dict[str, list[Sample]], weights: dict[str,
     sources = [SourceWeight(name=name, weight=weight) for name, weight in weights.items()]
     plan = plan_mixture(num_rows, sources, num_samples=steps * batch, seed=dials["seed"])
     names = [share.name for share in plan.shares]
-    strata, rows = TrainingOrder(plan).locate(0, plan.num_samples)
-    drawn = [samples[names[stratum]][row] for stratum, row in zip(strata.tolist(), rows.tolist(), strict=True)]
+    strata, places = TrainingOrder(plan).locate(0, plan.num_samples)
+    drawn = [samples[names[stratum]][row] for stratum, row in zip(strata.tolist(), places.tolist(), strict=True)]
     model = copy.deepcopy(world.base).train()
     optimizers = (
         build_optimizers(model, dials["muon"], dials["adamw"], 0.0)
@@ -160,7 +163,7 @@ def _ratio(step: int, steps: int) -> float:
 @torch.no_grad()
 def generate(world: World, model: Any, chats: list[list[dict[str, str]]], max_tokens: int) -> list[str]:
     """Answer chats greedily, in the given order."""
-    prompts = [world.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats]
+    prompts = [render_prompt(world.tokenizer, chat) for chat in chats]
     answers = [""] * len(prompts)
     for part in _batches(prompts):
         encoded = world.tokenizer([prompts[i] for i in part], return_tensors="pt", padding=True)

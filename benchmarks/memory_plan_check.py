@@ -98,7 +98,7 @@ def describe_model(case: Case) -> dict[str, Any]:
     return {**common, "num_experts": case.experts, "num_experts_per_tok": 2, "moe_intermediate_size": case.inner}
 
 
-def describe_training(case: Case) -> SimpleNamespace:
+def describe_training(case: Case) -> Any:
     """Return the training section of a case (a bare CUDA machine has no pydantic)."""
     return SimpleNamespace(
         num_workers=case.ranks,

@@ -106,8 +106,11 @@ def make_run(world: Path, store: Path, folders: dict[str, Path]) -> Run:
     """Return a run of the demo's configuration whose models are the base and the plants."""
     environ = {**os.environ, "NIGHTFORGE_STORE": str(store), "NIGHTFORGE_WORLD": str(world)}
     run = Run(LocalStore(store), RunLayout("planted"), load_config(CONFIG, environ=environ))
-    roles = {name: "reference" if name == BASE else "candidate" for name in folders}
-    write_models(run, [ModelEntry(n, roles[n], n, str(f), digest_model(str(f))) for n, f in folders.items()])
+    entries = [
+        ModelEntry(name, "reference" if name == BASE else "candidate", name, str(model), digest_model(str(model)))
+        for name, model in folders.items()
+    ]
+    write_models(run, entries)
     return run
 
 

@@ -7,15 +7,17 @@ import json
 import os
 import resource
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from benchmarks.memory import read_pss_bytes
-from benchmarks.score_rows import make_rows
+from benchmarks.score_rows import ScoreRows, make_rows
 from evaluation.label_counts import count_levels
 from evaluation.label_measures import measure_labels
 from evaluation.metrics import AVERAGES, score_hierarchy, score_sums
 from evaluation.resampling import Bootstrap, iterate_sums, score_group
 from evaluation.training_support import assign_buckets, place_buckets
-from voc.taxonomy import LEVELS
+from voc.taxonomy import LEVELS, LabelPath
 
 
 def main() -> None:
@@ -33,21 +35,25 @@ def main() -> None:
     measured = measure_labels(rows.predicted, rows.gold, buckets, rows.training_support, bootstrap)
     figures = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     figures |= {"input_pss_bytes": input_bytes, "peak_rss_bytes": _peak_bytes()}
-    point = {name: {a: list(level[a].values()) for a in AVERAGES} for name, level in measured["levels"].items()}
+    point: dict[str, Any] = {
+        name: {a: list(level[a].values()) for a in AVERAGES} for name, level in measured["levels"].items()
+    }
     point["hierarchical"] = [measured["hierarchical"][name] for name in ("precision", "recall", "f1")]
     point["buckets"] = {b["name"]: [b[name] for name in ("precision", "recall", "f1")] for b in measured["buckets"]}
     point["labels"] = {" > ".join(r["label"]): [r["f1"], r["support"]] for r in measured["labels"]}
     print(json.dumps(figures | {"point": point, "resampled": score_resamples(rows, buckets, arguments)}))
 
 
-def score_resamples(rows, buckets, arguments) -> list[dict]:
+def score_resamples(
+    rows: ScoreRows, buckets: Mapping[LabelPath, str], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Return the figures of the first resamples, outside the measured time."""
     levels = count_levels(rows.predicted, rows.gold)
     places = place_buckets(levels[LEVELS[-1]], buckets)
     found = []
     for sums in iterate_sums(list(levels.values()), Bootstrap(arguments.checked, 0.95, arguments.seed), 1):
         scores = {name: score_sums(level) for name, level in zip(levels, sums, strict=True)}
-        one = {name: {a: score[a][0].tolist() for a in AVERAGES} for name, score in scores.items()}
+        one: dict[str, Any] = {name: {a: score[a][0].tolist() for a in AVERAGES} for name, score in scores.items()}
         one["hierarchical"] = score_hierarchy(sums)[0].tolist()
         one["buckets"] = {name: score_group(sums[-1], place)[0].tolist() for name, place in places.items()}
         found.append(one)

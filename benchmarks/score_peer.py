@@ -14,49 +14,53 @@ import json
 import resource
 import time
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy.sparse import hstack
 from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from benchmarks.score_rows import make_rows
+from benchmarks.score_rows import ScoreRows, make_rows
 from evaluation.training_support import BUCKET_NAMES, assign_buckets
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
+Levels = Mapping[str, tuple[Any, Any]]  # gold and predicted indicator matrices by level
+Places = Mapping[str, np.ndarray]  # columns of the full path by bucket
 
 
-def binarize(rows) -> tuple[dict, list]:
+def binarize(rows: ScoreRows) -> tuple[dict[str, tuple[Any, Any]], list[Any]]:
     """Return (gold, predicted) indicator matrices per level, and the classes of the full path."""
-    levels = {}
+    levels: dict[str, tuple[Any, Any]] = {}
     for depth in (1, 2, 3, 4):
         sides = [[{path[:depth] for path in labels} for labels in side] for side in (rows.gold, rows.predicted)]
         binarizer = MultiLabelBinarizer(sparse_output=True)
         binarizer.fit([set().union(*sides[0]), set().union(*sides[1])])
-        levels[f"L{depth}"] = tuple(binarizer.transform(side) for side in sides)
+        levels[f"L{depth}"] = (binarizer.transform(sides[0]), binarizer.transform(sides[1]))
     return levels, list(binarizer.classes_)
 
 
-def score(y_true, y_pred, average, labels=None) -> list[float]:
+def score(y_true: Any, y_pred: Any, average: str, labels: np.ndarray | None = None) -> list[float]:
     if labels is not None and not len(labels):
         return [0.0, 0.0, 0.0]
     found = precision_recall_fscore_support(y_true, y_pred, average=average, labels=labels, zero_division=0)
     return [float(value) for value in found[:3]]
 
 
-def score_loop(levels, places) -> dict:
+def score_loop(levels: Levels, places: Places) -> dict[str, Any]:
     """One call per figure."""
     figures: dict = {}
     for name, (y_true, y_pred) in levels.items():
         supported = np.flatnonzero(np.asarray(y_true.sum(axis=0)).ravel())
         figures[name] = {a: score(y_true, y_pred, a, supported if a == "macro" else None) for a in AVERAGES}
-    closed = [hstack([pair[side] for pair in levels.values()]).tocsr() for side in (0, 1)]
-    figures["hierarchical"] = score(*closed, "micro")
+    true_closed, pred_closed = (hstack([pair[side] for pair in levels.values()]).tocsr() for side in (0, 1))
+    figures["hierarchical"] = score(true_closed, pred_closed, "micro")
     figures["buckets"] = {name: score(y_true, y_pred, "micro", place) for name, place in places.items()}
     return figures
 
 
-def score_lean(levels, places) -> dict:
+def score_lean(levels: Levels, places: Places) -> dict[str, Any]:
     """One confusion matrix per level."""
     figures: dict = {}
     tree = np.zeros(3)
@@ -76,7 +80,7 @@ def score_lean(levels, places) -> dict:
     return figures
 
 
-def divide(counts) -> np.ndarray:
+def divide(counts: np.ndarray) -> np.ndarray:
     """Precision, recall and F1 of (true positives, false positives, false negatives)."""
     hits, extra, missed = counts
     parts = [(hits, hits + extra), (hits, hits + missed), (2 * hits, 2 * hits + extra + missed)]

@@ -85,7 +85,8 @@ def build_tokenizer(ranks: dict[bytes, int]) -> Any:
 
     spelling = _byte_spelling()
     spelled = {token: "".join(spelling[byte] for byte in token) for token in ranks}
-    merges = [tuple(spelled[half] for half in split_token(token, ranks)) for token in ranks if len(token) > 1]
+    halves = (split_token(token, ranks) for token in ranks if len(token) > 1)
+    merges = [(spelled[left], spelled[right]) for left, right in halves]
     tokenizer = Tokenizer(models.BPE({spelled[token]: rank for token, rank in ranks.items()}, merges))
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated", invert=False)

@@ -21,7 +21,7 @@ from benchmarks.study_rows import GENERAL_FILE, VOC_FILE
 
 VOCAB_SIZE = 16_384
 _CONTEXT_TOKENS = 4096
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "hidden_size": 512,
     "intermediate_size": 1536,
     "num_hidden_layers": 8,

@@ -57,8 +57,8 @@ def lay_out(samples: list[Sample], training: TrainingConfig) -> list[Batch]:
     """Return the forward passes of a step: its packed rows."""
     documents = [Document(sample.input_ids, sample.labels) for sample in samples]
     (plan,) = plan_packed_passes([sample.row for sample in samples], 1, training.micro_batch_size)
-    options = {"pad_id": 0, "shares_prefixes": training.shares_prefixes}
-    return [build_batch([documents[i] for i in part], **options) for part in plan]
+    shares = training.shares_prefixes
+    return [build_batch([documents[i] for i in part], pad_id=0, shares_prefixes=shares) for part in plan]
 
 
 def main() -> None:

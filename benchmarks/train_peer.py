@@ -42,7 +42,7 @@ class StepCounter:
     def __init__(self, trainer: Trainer) -> None:
         self.tokens = self.learned = self.slots = 0
         self._train = trainer.training_step
-        trainer.training_step = self._count
+        trainer.training_step = self._count  # type: ignore[method-assign,assignment]
 
     def _count(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *more: Any) -> torch.Tensor:
         slots = inputs["input_ids"].numel()
@@ -64,8 +64,9 @@ class ClockCallback(TrainerCallback):
         """Begin the first step."""
         self._clock.start()
 
-    def on_log(self, _arguments: Any, _state: Any, _control: Any, *, logs: dict[str, float], **__: Any) -> None:
+    def on_log(self, *_: Any, **values: Any) -> None:
         """Note the step, and count the next one from 0."""
+        logs = values["logs"]
         if "loss" not in logs:  # the summary at the end
             return
         counted = self._counter
@@ -138,7 +139,7 @@ def build_padded(recipe: Recipe, base: Path, rows: Path, output: Path, *, groupe
     return Trainer(model, config, data_collator=collator, train_dataset=load_from_disk(rows / PEER_SAMPLES))
 
 
-def measure_isolation(trainer: Trainer) -> dict[str, float]:
+def measure_isolation(trainer: Any) -> dict[str, float]:
     """Compare the loss of a packed row with that of its documents alone: do documents see each other?
 
     Returns:
@@ -179,6 +180,7 @@ def main() -> None:
     recipe = read_recipe(arguments.rows)
     torch.set_num_threads(recipe["training"]["cpus_per_worker"])
     places = (recipe, arguments.base, arguments.rows, arguments.output)
+    trainer: Any
     if packs:
         same_rows = arguments.side == "trl_same_rows"
         trainer = build_trl(*places, same_rows=same_rows, attention=arguments.attention)

@@ -76,7 +76,7 @@ def _join_rows(samples: list[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray, 
         yield ids, labels, [len(sample.input_ids) for sample in row]
 
 
-def _save(folder: Path, columns: Sequence[str], rows: Iterable[tuple[Sequence[int], ...]]) -> None:
+def _save(folder: Path, columns: Sequence[str], rows: Iterable[tuple[Sequence[int] | np.ndarray, ...]]) -> None:
     from datasets import Dataset, Features, List, Value
 
     lists = zip(*rows, strict=True)
