@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.data_vs_datasets`: read, validate, render, tokenise, pack, write; on Ray Data where it is much.
+"""Our side of `benchmarks.data_vs_datasets`: read, validate, render, tokenise, pack, write; in workers where it is much.
 
 The stages of `prepare` without those that the peer has no counterpart for: duplicates, contamination and the data card.
 """
@@ -21,10 +21,10 @@ from corpus.build import ingest_all
 from corpus.draw import plan_draw
 from corpus.packing import plan_packing
 from corpus.part_tasks import IngestSettings
-from corpus.ray_session import MapParts, TaskRunner
 from corpus.reading import Reading
 from corpus.sources import Source, UsableRows, choose_usable
 from corpus.splits import list_splits
+from corpus.task_runner import MAX_TASKS_HERE, MapParts, TaskRunner
 from voc.config_arms import SourceWeight
 from voc.config_data import DataConfig, SourceConfig
 from voc.store import LocalStore, Store
@@ -86,12 +86,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--in-workers", action="store_true", help="in worker processes, however few the parts")
+    way.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     started = psutil.Process().create_time()
     start = time.time()
-    with TaskRunner(0) if arguments.on_ray else TaskRunner() as runner:
+    max_tasks_here = 0 if arguments.in_workers else MAX_TASKS_HERE
+    with TaskRunner(max_tasks_here, on_ray=arguments.on_ray) as runner:
         figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, runner)
         wall_s = time.time() - started
     stages_s = {"start": round(start - started, 2), "work": round(wall_s - start + started, 2)}

@@ -3,8 +3,10 @@
     make bench-data
     python -m benchmarks.data_vs_datasets --sizes 15000 150000 --repeats 3
 
-Read, validate, render, tokenise, pack, write, from JSONL to packed rows. The sides take turns (peer, ours, peer, ours), each
-in a process of its own with empty caches, and this process samples the memory of everything they start. `wall_s` is from
+Read, validate, render, tokenise, pack, write, from JSONL to packed rows. `ours` runs as it does by default: in one process
+while the parts are few, in worker processes above; `ours_in_workers` and `ours_on_ray` force workers or a local Ray at every
+size. The sides take turns (peer, ours, peer, ours), each in a process of its own with empty caches, and this process samples
+the memory of everything they start. `wall_s` is from
 the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time;
 `cpu_s` is the CPU time of all its processes, for a machine that has other things to do.
 Prints a table; the last line is one JSON object with all figures.
@@ -22,6 +24,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.memory import adopt_orphans
@@ -30,7 +33,8 @@ from benchmarks.sides import CORES, ROOT, Figures, make_input, make_peer_folder,
 RANKS = Path("dashscope") / "resources" / "qwen.tiktoken"
 SEQ_LEN = 2048
 IGNORE_INDEX = -100
-SIDES = ("peer", "ours")
+_OURS = {"ours": [], "ours_in_workers": ["--in-workers"], "ours_on_ray": ["--on-ray"]}
+SIDES = ("peer", *_OURS)
 _MEMORY_COLUMNS = {"PSS MiB": "pss", "anon": "anon", "anon+shm": "anon_shmem", "file": "file"}
 _MIB = 1 << 20
 
@@ -47,9 +51,9 @@ def run_peer(rows_folder: Path, base_folder: Path, output_folder: Path, *, peer_
     return _run_side("data_peer", rows_folder, base_folder, output_folder, extra, count=count_peer_tokens)
 
 
-def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path, *, on_ray: bool = False) -> Figures:
-    """Run our pipeline once; with `on_ray` on Ray, however few the parts."""
-    return _run_side("data_ours", rows_folder, base_folder, output_folder, {}, options=["--on-ray"] if on_ray else [])
+def run_ours(rows_folder: Path, base_folder: Path, output_folder: Path, *, side: str = "ours") -> Figures:
+    """Run our pipeline once, in the way of this side."""
+    return _run_side("data_ours", rows_folder, base_folder, output_folder, {}, options=_OURS[side])
 
 
 def count_peer_tokens(output_folder: Path) -> Figures:
@@ -97,7 +101,7 @@ def _run_side(
 
 
 def measure(
-    sizes: Sequence[int], peer_sizes: Sequence[int], sides: Sequence[str], repeats: int, scratch: Path, *, on_ray: bool
+    sizes: Sequence[int], peer_sizes: Sequence[int], sides: Sequence[str], repeats: int, scratch: Path
 ) -> Figures:
     """Run all sizes and return `{size: {side: [figures of each repeat]}}`."""
     peer_folder = make_peer_folder()
@@ -106,9 +110,10 @@ def measure(
         rows, base = make_inputs(peer_folder, size)
         runs: dict[str, Callable[[], Figures]] = {}
         if "peer" in sides and size in peer_sizes:
-            runs["peer"] = lambda: run_peer(rows, base, scratch / "peer", peer_folder=peer_folder)  # noqa: B023
-        if "ours" in sides:
-            runs["ours"] = lambda: run_ours(rows, base, scratch / "ours", on_ray=on_ray)  # noqa: B023
+            runs["peer"] = partial(run_peer, rows, base, scratch / "peer", peer_folder=peer_folder)
+        for side in _OURS:
+            if side in sides:
+                runs[side] = partial(run_ours, rows, base, scratch / side, side=side)
         found[str(size)] = {name: [] for name in runs}
         for number in range(1, repeats + 1):
             for name, run in runs.items():
@@ -126,16 +131,14 @@ def summarise(found: Figures) -> Figures:
     sizes: Figures = {}
     for size, sides in found.items():
         sizes[size] = {name: _take_median(runs) for name, runs in sides.items()}
-        pairs = list(zip(sides.get("peer", []), sides.get("ours", []), strict=False))
+        pairs = {
+            name: list(zip(sides["peer"], sides[name], strict=False))
+            for name in _OURS
+            if sides.get("peer") and sides.get(name)
+        }
         if pairs:
-            sizes[size]["ratios"] = {
-                "rows_per_s": _ratio(pairs, lambda run: run["rows_per_s"]),
-                "rows_per_cpu_s": _ratio(pairs, lambda run: run["rows"] / run["cpu_s"]),
-                "own_rows_per_s": _ratio(pairs, lambda run: run["rows"] / run["own_wall_s"]),
-                "pss": _ratio(pairs, lambda run: run["memory"]["pss_bytes"]),
-                "anon_shmem": _ratio(pairs, lambda run: run["memory"]["anon_shmem_bytes"]),
-            }
-            sizes[size]["differences"] = _list_differences(*pairs[0])
+            sizes[size]["ratios"] = {name: _compare(runs) for name, runs in pairs.items()}
+            sizes[size]["differences"] = _list_differences(*next(iter(pairs.values()))[0])
     return {"sizes": sizes, "memory_slope_mib_per_million_rows": _fit_slopes(sizes)}
 
 
@@ -144,6 +147,16 @@ def _take_median(runs: Sequence[Figures]) -> Figures:
     ordered = sorted(runs, key=lambda run: run["wall_s"])
     middle = ordered[(len(ordered) - 1) // 2]
     return {**middle, "n": len(runs), "wall_s_range": [ordered[0]["wall_s"], ordered[-1]["wall_s"]]}
+
+
+def _compare(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, float]:
+    return {
+        "rows_per_s": _ratio(pairs, lambda run: run["rows_per_s"]),
+        "rows_per_cpu_s": _ratio(pairs, lambda run: run["rows"] / run["cpu_s"]),
+        "own_rows_per_s": _ratio(pairs, lambda run: run["rows"] / run["own_wall_s"]),
+        "pss": _ratio(pairs, lambda run: run["memory"]["pss_bytes"]),
+        "anon_shmem": _ratio(pairs, lambda run: run["memory"]["anon_shmem_bytes"]),
+    }
 
 
 def _ratio(pairs: Sequence[tuple[Figures, Figures]], pick: Callable[[Figures], float]) -> float:
@@ -181,9 +194,9 @@ def format_table(summary: Figures) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     for size, runs in sizes.items():
-        if "ratios" in runs:
-            ratios = ", ".join(f"{name} x{value}" for name, value in runs["ratios"].items())
-            table.append(f"{size} rows, ours / peer: {ratios}; differs: {json.dumps(runs['differences'])}")
+        for side, values in runs.get("ratios", {}).items():
+            ratios = ", ".join(f"{name} x{value}" for name, value in values.items())
+            table.append(f"{size} rows, {side} / peer: {ratios}; differs: {json.dumps(runs['differences'])}")
     table.append(f"peak memory, MiB per million rows: {json.dumps(summary['memory_slope_mib_per_million_rows'])}")
     return "\n".join(table)
 
@@ -211,9 +224,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[15_000, 150_000, 1_500_000], help="rows")
     parser.add_argument("--peer-sizes", type=int, nargs="*", help="sizes that the peer runs too; default: all")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["peer", "ours"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--on-ray", action="store_true", help="ours on Ray, however few the parts")
+    parser.add_argument("--on-ray", action="store_true", help="the side ours_on_ray in place of ours")
     parser.add_argument(
         "--scratch", type=Path, default=Path(".nightforge/benchmarks"), help="folder for what runs write"
     )
@@ -222,7 +235,8 @@ def main() -> None:
     adopt_orphans()
     peer_sizes = arguments.sizes if arguments.peer_sizes is None else arguments.peer_sizes
     scratch = arguments.scratch.resolve()
-    found = measure(arguments.sizes, peer_sizes, arguments.sides, arguments.repeats, scratch, on_ray=arguments.on_ray)
+    sides = ["ours_on_ray" if arguments.on_ray and side == "ours" else side for side in arguments.sides]
+    found = measure(arguments.sizes, peer_sizes, sides, arguments.repeats, scratch)
     summary = {"cores": CORES, "seq_len": SEQ_LEN, **summarise(found)}
     print(format_table(summary))
     print(json.dumps({**summary, "runs": found}))

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from voc.run import Run

@@ -20,8 +20,8 @@ from benchmarks.data_ours import ingest
 from benchmarks.study_rows import VOC_SHARE
 from benchmarks.train_recipe import PEER_ROWS, PEER_SAMPLES, SAMPLES, write_recipe
 from corpus.arms import plan_arm, write_arm
-from corpus.ray_session import map_here
 from corpus.samples import Sample, SampleReader
+from corpus.task_runner import map_here
 from voc.config_arms import ArmConfig, SourceWeight
 from voc.config_training import OptimizerConfig, TrainingConfig
 from voc.store import LocalStore

@@ -11,9 +11,9 @@ import numpy as np
 from corpus.draw import plan_draw
 from corpus.order import TrainingOrder
 from corpus.packing import PackingPlan, plan_packing
-from corpus.ray_session import MapParts
 from corpus.samples import ShardTask, cut_into_shards, write_shard
 from corpus.sources import UsableRows, list_token_files
+from corpus.task_runner import MapParts
 from voc.config_arms import ArmConfig
 from voc.config_training import TrainingConfig
 from voc.errors import MixtureError

@@ -19,9 +19,9 @@ from corpus.held_out import HeldOut, choose_held_out, take_out
 from corpus.ingest import ingest_part
 from corpus.part_files import read_column
 from corpus.part_tasks import IngestSettings, IngestTask, PartResult
-from corpus.ray_session import MapParts, keep_here
 from corpus.reading import Reading
 from corpus.sources import Source, UsableRows, choose_usable
+from corpus.task_runner import MapParts, keep_here
 from voc.config import NightforgeConfig
 from voc.progress import Progress
 from voc.store import Store, open_store

@@ -23,12 +23,12 @@ from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.file_places import localise
 from corpus.part_files import open_tokens
-from corpus.ray_session import TaskRunner, map_here
 from corpus.reading import read_inputs
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from corpus.show import format_sample
+from corpus.task_runner import TaskRunner, map_here
 from voc.config import NightforgeConfig
 from voc.config_arms import ArmConfig
 from voc.errors import ConfigError

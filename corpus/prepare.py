@@ -18,11 +18,11 @@ from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
 from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, list_stored_files, read_records
 from corpus.file_places import store_file
 from corpus.held_out import write_held_out
-from corpus.ray_session import MapParts
 from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
+from corpus.task_runner import MapParts
 from voc.champion import read_champion
 from voc.external_models import list_external_entries
 from voc.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest

@@ -1,8 +1,7 @@
 """Ray as the stages use it: the cluster that `RAY_ADDRESS` names, else one that lives as long as the work.
 
-`TaskRunner` runs one function over many arguments: in this process while they are few, on Ray Data as soon as they are many. A
-laptop's Ray takes longer to start than a small night's data takes to be prepared. On Ray the same code serves one machine and a
-cluster: every argument is one block, blocks go to wherever there is a CPU, a lost worker's block is done again.
+`map_on_ray` runs one function over many arguments with Ray Data: every argument is one block, blocks go to wherever there is a
+CPU, a lost worker's block is done again.
 
 Source: https://docs.ray.io/en/latest/data/data-internals.html
 """
@@ -12,9 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,13 +23,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-MAX_TASKS_HERE = 32
-MapParts = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-
-
-def map_here(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Result]:
-    """Run the function over the arguments in this process, in order."""
-    return map(function, arguments)
 
 
 def map_on_ray(
@@ -73,40 +65,10 @@ def map_on_ray(
         yield row["result"][0]
 
 
-class TaskRunner:
-    """Runs tasks in this process while there are at most `max_tasks_here` of them, else on Ray, which is started then.
-
-    A context manager: what was started is ended when it is left. The results do not depend on where the tasks run.
-    """
-
-    def __init__(self, max_tasks_here: int = MAX_TASKS_HERE) -> None:
-        self._max_tasks_here = max_tasks_here
-        self._stack = ExitStack()
-        self._has_ray = False
-
-    def __enter__(self) -> TaskRunner:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def __call__(
-        self, function: Callable[[Any], Any], arguments: Sequence[Any], *, only_here: bool = False
-    ) -> Iterator[Any]:
-        """Run the function over the arguments, as `map_on_ray`."""
-        if len(arguments) <= self._max_tasks_here and not self._has_ray:
-            return map_here(function, arguments)
-        if not self._has_ray:
-            self._stack.enter_context(ray_session())
-            self._has_ray = True
-        return map_on_ray(function, arguments, only_here=only_here)
-
-
-def keep_here(map_parts: MapParts) -> MapParts:
-    """Return the same way of running tasks, restricted to this machine: the tasks share files of its disk."""
-    if map_parts is map_on_ray or isinstance(map_parts, TaskRunner):
-        return partial(map_parts, only_here=True)
-    return map_parts
+def has_cluster() -> bool:
+    """Return whether there is a cluster to work on: `RAY_ADDRESS` names one, or this process is connected to one."""
+    ray = sys.modules.get("ray")
+    return "RAY_ADDRESS" in os.environ or (ray is not None and ray.is_initialized())
 
 
 @contextmanager

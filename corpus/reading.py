@@ -9,9 +9,9 @@ from typing import Any
 
 from corpus.base_model import BaseModel, open_base
 from corpus.part_tasks import TEST
-from corpus.ray_session import MapParts
 from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.splits import SplitList, digest_files, list_splits
+from corpus.task_runner import MapParts
 from corpus.template_check import check_template
 from voc.champion import read_champion
 from voc.config import NightforgeConfig

@@ -17,7 +17,7 @@ from voc.run import add_run_arguments, open_run
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare the run's data."""
     from corpus.prepare import prepare
-    from corpus.ray_session import TaskRunner, map_here
+    from corpus.task_runner import TaskRunner, map_here
 
     run = open_run(arguments.store_uri, arguments.run_id)
     with run.timed("prepare"):

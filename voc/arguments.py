@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -19,6 +21,7 @@ from voc.errors import ConfigError, VocError
 
 ARGUMENTS_VARIABLE = "NIGHTFORGE_ARGUMENTS"
 USER_ERROR_EXIT = VocError.exit_code
+_SIGPIPE_EXIT = 128 + signal.SIGPIPE
 
 
 def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:
@@ -39,8 +42,26 @@ def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, call the chosen `run` function, and turn a named error into one message and its exit code, mostly 2.
 
-    The parser's commands set `run` with `set_defaults(run=function)`; the function takes the parsed arguments.
+    The parser's commands set `run` with `set_defaults(run=function)`; the function takes the parsed arguments. If the reader
+    of what is printed goes away (`| head`), the command ends quietly with exit code 141, as a shell reports SIGPIPE.
     """
+    try:
+        try:
+            return _run_chosen(parser, argv)
+        finally:
+            sys.stdout.flush()  # here, and not at the interpreter's end, where an error can no longer be caught
+    except BrokenPipeError:
+        broken = [stream for stream in (sys.stdout, sys.stderr) if _has_lost_reader(stream)]
+        if not broken:
+            raise
+        for stream in broken:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), stream.fileno()
+            )  # the interpreter flushes what is left at its end
+        return _SIGPIPE_EXIT
+
+
+def _run_chosen(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     try:
         arguments = parser.parse_args(stage_arguments(argv))
         run: Callable[[argparse.Namespace], int | None] = arguments.run
@@ -48,6 +69,13 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     except VocError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+
+
+def _has_lost_reader(stream: TextIO) -> bool:
+    """Return whether a stream goes to a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:

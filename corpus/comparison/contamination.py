@@ -26,7 +26,7 @@ from corpus.comparison.ngrams import (
     split_words,
 )
 from corpus.parts import PartFile, read_batches
-from corpus.ray_session import MapParts
+from corpus.task_runner import MapParts
 from voc.config_data import ContaminationConfig
 from voc.errors import DataError
 

@@ -32,7 +32,7 @@ from corpus.comparison.row_groups import (
 from corpus.comparison.row_matches import RowMatches, match_rows
 from corpus.comparison.signatures import SignatureTask, write_signatures
 from corpus.parts import PartFile, read_cells
-from corpus.ray_session import MapParts
+from corpus.task_runner import MapParts
 from voc.config_data import DuplicatesConfig
 from voc.errors import DataError
 

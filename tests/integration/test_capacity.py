@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import RUN_ID, create_tiny_run

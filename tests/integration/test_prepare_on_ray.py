@@ -1,4 +1,4 @@
-"""Prepare on Ray Data: the same files as in one process, whichever worker made which part; and when Ray is started at all."""
+"""Prepare in worker processes and on Ray Data: the same files as in one process, whichever worker made which part."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 
 from corpus.prepare import prepare
-from corpus.ray_session import TaskRunner, map_here
+from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
-from voc.errors import DataError
 from voc.manifest import read_manifest, verify_directory
 
 pytestmark = pytest.mark.integration
 
 
-PREPARE_ON_RAY = """
+PREPARE = """
 import sys
 from corpus.prepare import prepare
-from corpus.ray_session import TaskRunner
+from corpus.task_runner import TaskRunner
 from voc.run import open_run
 
 if __name__ == "__main__":
-    with TaskRunner(max_tasks_here=0) as runner:
-        prepare(open_run(*sys.argv[1:]), runner)
+    with TaskRunner(max_tasks_here=0, on_ray=sys.argv[1] == "ray") as runner:
+        prepare(open_run(*sys.argv[2:]), runner)
+    assert ("ray" in sys.modules) == (sys.argv[1] == "ray")
 """
 
 
@@ -36,12 +36,13 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(300)
-def test_workers_write_what_one_process_writes(make_run: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["workers", "ray"])
+def test_workers_and_ray_write_what_one_process_writes(way: str, make_run: Callable[..., Any], tmp_path: Path) -> None:
     here, there = make_run("here"), make_run("there")
     prepare(here, map_here)
-    script = tmp_path / "on_ray.py"
-    script.write_text(PREPARE_ON_RAY)
-    done = run_python(str(script), there.store.uri, there.layout.run_id)
+    script = tmp_path / "prepare_there.py"
+    script.write_text(PREPARE)
+    done = run_python(str(script), way, there.store.uri, there.layout.run_id)
     assert done.returncode == 0, done.stderr
     assert "data prepared" in done.stdout
     for prefix in (here.layout.samples("mixed"), here.layout.samples("customer")):
@@ -51,21 +52,3 @@ def test_workers_write_what_one_process_writes(make_run: Callable[..., Any], tmp
     assert names.keys() == made.keys()
     same = [name for name in names if name.startswith(("rows/", "tokens/")) or name == "test.jsonl"]
     assert {name: made[name] for name in same} == {name: names[name] for name in same}
-
-
-def fail(_: int) -> None:
-    raise DataError("no", expected="yes", remedy="none")
-
-
-@pytest.mark.timeout(300)
-def test_a_named_error_of_a_worker_is_raised_as_it_was() -> None:
-    with TaskRunner(max_tasks_here=0) as runner, pytest.raises(DataError, match="Expected: yes"):
-        list(runner(fail, [1, 2]))
-
-
-def test_few_tasks_are_run_here_and_ray_is_not_started() -> None:
-    import ray
-
-    with TaskRunner() as runner:
-        assert list(runner(str, [1, 2, 3])) == ["1", "2", "3"]
-        assert not ray.is_initialized()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run

@@ -21,10 +21,18 @@ def test_a_ratio_is_the_median_over_the_pairs_that_ran_one_after_the_other():
     peer = [make_run(100, wall_s, 500) for wall_s in (10, 40, 12)]
     ours = [make_run(100, wall_s, 250) for wall_s in (5, 10, 4)]  # the second pair met a slow minute
     sizes = summarise({"100": {"peer": peer, "ours": ours}})["sizes"]
-    assert sizes["100"]["ratios"]["rows_per_s"] == 3.0
-    assert sizes["100"]["ratios"]["pss"] == 0.5
+    assert sizes["100"]["ratios"]["ours"]["rows_per_s"] == 3.0
+    assert sizes["100"]["ratios"]["ours"]["pss"] == 0.5
     assert sizes["100"]["peer"]["wall_s"] == 12
     assert sizes["100"]["peer"]["wall_s_range"] == [10, 40]
+
+
+def test_each_of_our_ways_is_compared_with_the_peer():
+    found = {
+        "100": {side: [make_run(100, wall_s, 500)] for side, wall_s in (("peer", 10), ("ours", 5), ("ours_on_ray", 8))}
+    }
+    ratios = summarise(found)["sizes"]["100"]["ratios"]
+    assert {side: values["rows_per_s"] for side, values in ratios.items()} == {"ours": 2.0, "ours_on_ray": 1.25}
 
 
 def test_counts_in_which_the_sides_differ_are_listed_and_equal_ones_are_not():

@@ -13,9 +13,9 @@ from corpus import splits as splits_module
 from corpus.held_out import choose_rows
 from corpus.part_files import open_tokens
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
 from corpus.report.mix_table import format_mix
 from corpus.samples import SampleReader
+from corpus.task_runner import map_here
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from tests.unit.corpus.nights import MakeRun, list_samples, read_lines, read_report, read_steps
 from voc.errors import DataError

@@ -10,7 +10,7 @@ import pytest
 
 from corpus.part_files import open_tokens, read_column
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
 from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError, MixtureError

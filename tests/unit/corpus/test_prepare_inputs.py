@@ -15,7 +15,7 @@ import pytest
 
 from corpus.part_files import open_tokens
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.s3_servers import BUCKET, moto_server
 from tests.tiny_run import LABELS, make_voc_row, write_lines
 from tests.unit.corpus.nights import (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
 from corpus.samples import write_shard
+from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
 from tests.unit.corpus.nights import (
     ARM,

@@ -9,7 +9,7 @@ import pytest
 
 from corpus import splits as splits_module
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.unit.corpus.nights import (
     MakeRun,
     list_samples,

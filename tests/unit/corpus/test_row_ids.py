@@ -4,8 +4,8 @@ import pytest
 
 from corpus import splits as splits_module
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
 from corpus.row_ids import read_row_ids
+from corpus.task_runner import map_here
 from tests.unit.corpus.nights import MakeRun
 from voc.manifest import read_manifest
 

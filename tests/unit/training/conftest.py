@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from training.job import TrainingJob, open_job
 from voc.run import Run
 

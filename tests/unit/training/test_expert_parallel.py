@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from tests.tiny_model import make_tiny_model
 from training.batches import Document, build_batch
 from training.experts import list_expert_layers

@@ -9,7 +9,7 @@ import pytest
 from corpus.order import TrainingOrder
 from corpus.part_files import open_tokens
 from corpus.prepare import prepare
-from corpus.ray_session import map_here
+from corpus.task_runner import map_here
 from training.job import TrainingJob, check_experts, is_trained, open_job
 from voc.config_training import ExpertsConfig
 from voc.errors import ConfigError, IntegrityError, TrainingError

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -38,6 +41,45 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_command(_parser(bug), [])
+
+
+PRINTS_MUCH = """
+import argparse, sys
+from voc.arguments import run_command
+
+def run(_):
+    print("first", flush=True)
+    for number in range({lines}):
+        print(number)
+
+parser = argparse.ArgumentParser()
+parser.set_defaults(run=run)
+sys.exit(run_command(parser, {words}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "unbuffered"),
+    [(100_000, [], ""), (100_000, [], "1"), (10, [], ""), (10, ["--help"], "")],
+    ids=["while it prints", "unbuffered", "at its end", "help"],
+)
+def test_a_reader_that_goes_away_ends_the_command_quietly(lines: int, words: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    script = PRINTS_MUCH.format(lines=lines, words=words)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_broken_pipe_that_is_not_the_readers_keeps_its_traceback() -> None:
+    def lose(_: argparse.Namespace) -> None:
+        raise BrokenPipeError("of a socket")
+
+    with pytest.raises(BrokenPipeError, match="of a socket"):
+        run_command(_parser(lose), [])
 
 
 def test_the_environment_gives_the_arguments_of_a_fixed_entrypoint(monkeypatch: pytest.MonkeyPatch) -> None:
