@@ -57,17 +57,17 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(config: NightforgeConfig, *, with_ray: bool, output: Path | None = None) -> Iterator[Rehearsal]:
+def rehearse(config: NightforgeConfig, *, with_workers: bool, output: Path | None = None) -> Iterator[Rehearsal]:
     """Read and plan everything that a night would, in a folder that is removed afterwards.
 
     Args:
         config: The night's configuration.
-        with_ray: Whether Ray's workers make the parts, where there are many.
+        with_workers: Whether workers make the parts, of this machine or a cluster, where there are many.
         output: Gets `quarantine.jsonl` and `overlaps.jsonl`, also if the data is refused: its reader wants to know which rows.
     """
     with tempfile.TemporaryDirectory(prefix="nightforge-mix-") as name, TaskRunner() as runner:
         store = LocalStore(Path(name))
-        map_parts = runner if with_ray else map_here
+        map_parts = runner if with_workers else map_here
         reading = read_inputs(config, open_store(config.store.uri), map_parts)
         try:
             corpus = build_corpus(reading, config, store.uri, _PREFIX, map_parts)
@@ -93,7 +93,7 @@ def _keep_lists(store: LocalStore, output: Path | None) -> None:
 def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     """Print what a night would draw, and write the data card, the report and the lists of rows that are not used."""
     output: Path = arguments.output
-    with rehearse(config, with_ray=not arguments.without_ray, output=output) as night:
+    with rehearse(config, with_workers=not arguments.without_ray, output=output) as night:
         report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
         card = render_card(report, title=f"Data of {config.name}", generated_for=arguments.config)
         (output / "data_card.html").write_text(card, encoding="utf-8")
@@ -111,7 +111,7 @@ def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         ConfigError: If there is no such arm or row.
     """
     name = _choose_arm(arguments.arm, config).name
-    with rehearse(config, with_ray=not arguments.without_ray) as night:
+    with rehearse(config, with_workers=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == name)
         if not 0 <= arguments.row < len(plan.positions):
             raise ConfigError(
@@ -141,7 +141,7 @@ def run_export(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         ConfigError: If there is no such arm, or its shares cannot be said in the service's words.
     """
     arm, output = _choose_arm(arguments.arm, config), arguments.output
-    with rehearse(config, with_ray=not arguments.without_ray) as night:
+    with rehearse(config, with_workers=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == arm.name)
         usable = night.corpus.usable
         files = export_rows(plan, usable, config.prompt.variant, night.taxonomy, output)

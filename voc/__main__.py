@@ -73,7 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
     for command in (mix, show, export):
         _add_config_arguments(command)
-        command.add_argument("--without-ray", action="store_true", help="read and encode in this process")
+        command.add_argument(
+            "--without-ray", action="store_true", help="read and encode in this process, however much it is"
+        )
     return parser
 
 
