@@ -20,6 +20,7 @@ from corpus.ingest import ingest_part
 from corpus.part_files import read_column
 from corpus.part_tasks import IngestSettings, IngestTask, PartResult
 from corpus.reading import Reading
+from corpus.report.statistics import PartStatistics
 from corpus.sources import Source, UsableRows, choose_usable
 from corpus.task_runner import MapParts, keep_here
 from voc.config import NightforgeConfig
@@ -117,7 +118,10 @@ def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) 
     ]
     progress = Progress("ingest", len(tasks), "parts")
     results: dict[str, list[PartResult]] = defaultdict(list)
+    statistics: dict[str, PartStatistics] = defaultdict(PartStatistics)
     for result in map_parts(ingest_part, tasks):
+        statistics[result.source].include(result.statistics)
+        result.statistics = PartStatistics()
         results[result.source].append(result)
         progress.advance()
     progress.finish()
@@ -128,6 +132,7 @@ def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) 
             listed.splits,
             listed.skipped,
             parts,
+            statistics[source.name],
             reading.watermarks.get(source.name) if source.date_partitions else None,
             None if listed.newest_day is None else listed.newest_day.isoformat(),
         )

@@ -13,7 +13,7 @@ from corpus.draw import SourceRows
 from corpus.file_places import StoredFile, localise
 from corpus.part_tasks import TEST, PartResult
 from corpus.parts import PartFile
-from corpus.report.statistics import PartStatistics, merge_statistics
+from corpus.report.statistics import PartStatistics
 from corpus.rows import InputSplit
 from corpus.source_files import UNFINISHED_UPLOADS
 from voc.config_data import SourceConfig
@@ -32,6 +32,7 @@ class Source:
         splits: What was read.
         skipped: Files that were not read, each with its reason.
         parts: What came of the splits, in order.
+        statistics: Counts over all parts.
         watermark: ISO day: what is newer counts as new; None: everything.
         newest_day: ISO day of its newest partition, or None.
     """
@@ -40,6 +41,7 @@ class Source:
     splits: tuple[InputSplit, ...]
     skipped: tuple[tuple[str, str], ...]
     parts: tuple[PartResult, ...]
+    statistics: PartStatistics
     watermark: str | None = None
     newest_day: str | None = None
 
@@ -62,11 +64,6 @@ class Source:
     def num_read(self) -> int:
         """Rows that were read and not left out by the replay share."""
         return sum(part.num_read - part.not_replayed for part in self.parts)
-
-    @cached_property
-    def statistics(self) -> PartStatistics:
-        """Counts over all parts."""
-        return merge_statistics(*(part.statistics for part in self.parts))
 
     @property
     def num_replayed(self) -> int:

@@ -86,6 +86,21 @@ class PartStatistics:
             self.classes["path"][PATH_SEPARATOR.join(segment.label)] += 1
             _count(self.classes["emotion"], segment.emotion, 1)
 
+    def include(self, part: PartStatistics) -> None:
+        """Add the counts of other rows."""
+        self.rows += part.rows
+        self.tokens += part.tokens
+        self.assistant_tokens += part.assistant_tokens
+        self.longest_tokens = max(self.longest_tokens, part.longest_tokens)
+        self.lengths = [a + b for a, b in zip(self.lengths, part.lengths, strict=True)]
+        for kind in CLASS_KINDS:
+            if kind != "emotion":
+                self.classes[kind].update(part.classes[kind])
+        open_sets = [(self.categories, part.categories), (self.languages, part.languages)]
+        for into, names in (*open_sets, (self.classes["emotion"], part.classes["emotion"])):
+            for name, number in names.items():
+                _count(into, name, number)
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts in the report's own words: the entries of a file, its class counts beside them."""
         return {**self.describe_file(), "classes": self.describe_classes()}
@@ -136,18 +151,7 @@ def merge_statistics(*parts: PartStatistics) -> PartStatistics:
     """Return the counts of all parts together; without parts, of no rows."""
     merged = PartStatistics()
     for part in parts:
-        merged.rows += part.rows
-        merged.tokens += part.tokens
-        merged.assistant_tokens += part.assistant_tokens
-        merged.longest_tokens = max(merged.longest_tokens, part.longest_tokens)
-        merged.lengths = [a + b for a, b in zip(merged.lengths, part.lengths, strict=True)]
-        for kind in CLASS_KINDS:
-            if kind != "emotion":
-                merged.classes[kind].update(part.classes[kind])
-        open_sets = [(merged.categories, part.categories), (merged.languages, part.languages)]
-        for into, names in (*open_sets, (merged.classes["emotion"], part.classes["emotion"])):
-            for name, number in names.items():
-                _count(into, name, number)
+        merged.include(part)
     return merged
 
 
