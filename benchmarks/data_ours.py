@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.data_vs_datasets`: read, validate, render, tokenise, pack, write; in workers where it is much.
+"""Our side of `benchmarks.data_vs_datasets`: read, validate, render, tokenise, pack, write.
 
 The stages of `prepare` without those that the peer has no counterpart for: duplicates, contamination and the data card.
 """
@@ -24,7 +24,7 @@ from corpus.part_tasks import IngestSettings
 from corpus.reading import Reading
 from corpus.sources import Source, UsableRows, choose_usable
 from corpus.splits import list_splits
-from corpus.task_runner import MAX_TASKS_HERE, MapParts, TaskRunner
+from corpus.task_runner import MapParts, TaskRunner
 from voc.config_arms import SourceWeight
 from voc.config_data import DataConfig, SourceConfig
 from voc.store import LocalStore, Store
@@ -93,7 +93,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     started = psutil.Process().create_time()
     start = time.time()
-    max_tasks_here = 0 if arguments.in_workers else MAX_TASKS_HERE
+    max_tasks_here = 0 if arguments.in_workers else None
     with TaskRunner(max_tasks_here, on_ray=arguments.on_ray) as runner:
         figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, runner)
         wall_s = time.time() - started

@@ -4,7 +4,7 @@
     python -m benchmarks.data_vs_datasets --sizes 15000 150000 --repeats 3
 
 Read, validate, render, tokenise, pack, write, from JSONL to packed rows. `ours` runs as it does by default: in one process
-while the parts are few, in worker processes above; `ours_in_workers` and `ours_on_ray` force workers or a local Ray at every
+while the parts are few or the CPUs are two, as here; `ours_in_workers` and `ours_on_ray` force workers or a local Ray at every
 size. The sides take turns (peer, ours, peer, ours), each in a process of its own with empty caches, and this process samples
 the memory of everything they start. `wall_s` is from
 the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time;

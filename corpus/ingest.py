@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections import Counter
+import multiprocessing
+import os
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,6 +44,9 @@ from voc.redaction import Redactor
 from voc.taxonomy import Taxonomy
 
 BATCH_ROWS = 512
+_TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
+# Two threads, as half of encoding is Python that waits for its turn; a worker process has one CPU and others beside it.
+_ENCODERS = 2 if multiprocessing.parent_process() is None else 1
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -52,7 +57,7 @@ def ingest_part(task: IngestTask) -> PartResult:
         DataError: If the file cannot be read as what it is said to be (a Parquet file without a column, say).
         ModelError: If the base cannot be opened.
     """
-    with _without_cycle_collection():
+    with _without_cycle_collection(), _tokenizing_where_asked():
         return _make_part(task)
 
 
@@ -66,6 +71,19 @@ def _without_cycle_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _tokenizing_where_asked() -> Iterator[None]:
+    """Let each of our threads tokenise its batch itself: the tokenizer's own threads would take the CPU from the reading one."""
+    is_unset = _TOKENIZER_THREADS not in os.environ
+    if is_unset:
+        os.environ[_TOKENIZER_THREADS] = "false"
+    try:
+        yield
+    finally:
+        if is_unset:
+            del os.environ[_TOKENIZER_THREADS]
 
 
 def _make_part(task: IngestTask) -> PartResult:
@@ -120,17 +138,16 @@ class _PartWorker:
         self._category_numbers: dict[str, int] = {}
 
     def run(self, writer: PartWriter) -> None:
-        """Read, check, encode and write all rows; while one batch is encoded, the next is read."""
-        with ThreadPoolExecutor(1) as beside:
-            encoding: tuple[list[_Parsed], Future[list[EncodedSample | RowError] | list[None]]] | None = None
+        """Read, check, encode and write all rows; while some batches are encoded, the next is read."""
+        with ThreadPoolExecutor(_ENCODERS) as beside:
+            encoding: deque[tuple[list[_Parsed], Future[list[EncodedSample | RowError] | list[None]]]] = deque()
             rows = self._read()
             while batch := list(islice(rows, BATCH_ROWS)):
-                future = beside.submit(self._encode, [row.record for row in batch])
-                if encoding is not None:
-                    self._finish(encoding[0], encoding[1].result(), writer)
-                encoding = (batch, future)
-            if encoding is not None:
-                self._finish(encoding[0], encoding[1].result(), writer)
+                encoding.append((batch, beside.submit(self._encode, [row.record for row in batch])))
+                if len(encoding) > _ENCODERS:
+                    self._finish_first(encoding, writer)
+            while encoding:
+                self._finish_first(encoding, writer)
         self.result.lengths = np.array(self._lengths, dtype=np.int32)
         self.result.assistant_lengths = np.array(self._assistant_lengths, dtype=np.int32)
         self.result.categories = np.array(self._categories, dtype=np.int32)
@@ -171,6 +188,10 @@ class _PartWorker:
 
     def _encode(self, records: Sequence[VocRecord | GeneralRecord]) -> list[EncodedSample | RowError] | list[None]:
         return [None] * len(records) if self._encoder is None else self._encoder.encode(records)
+
+    def _finish_first(self, encoding: deque[tuple[list[_Parsed], Future[Any]]], writer: PartWriter) -> None:
+        batch, future = encoding.popleft()
+        self._finish(batch, future.result(), writer)
 
     def _finish(
         self, batch: Sequence[_Parsed], samples: Sequence[EncodedSample | RowError | None], writer: PartWriter

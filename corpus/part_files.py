@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.arrow_arrays import make_booleans, make_integers, make_lists, make_strings
+
 TOKEN_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("learned", pa.list_(pa.bool_()))])
 
 
@@ -52,7 +54,7 @@ class PartWriter:
 
     def write(self, rows: Sequence[PartRow], samples: Sequence[Any]) -> None:
         """Append some rows with their samples (`corpus.encode.EncodedSample`), equally many if the part has tokens."""
-        columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+        columns = [make_strings(column) for column in zip(*rows, strict=True)]
         self._rows.write_batch(pa.record_batch(columns, schema=ROW_SCHEMA))
         if self._tokens is not None:
             self._tokens.write_batch(make_token_batch(samples))
@@ -78,10 +80,7 @@ def make_token_batch(samples: Sequence[Any]) -> pa.RecordBatch:
     empty = np.zeros(0, dtype=np.int32)
     ids = np.concatenate([empty, *(sample.input_ids for sample in samples)])
     learned = np.concatenate([empty.astype(bool), *(sample.learned for sample in samples)])
-    arrays = [
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.int32())),
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(learned, pa.bool_())),
-    ]
+    arrays = [make_lists(offsets, make_integers(ids)), make_lists(offsets, make_booleans(learned))]
     return pa.record_batch(arrays, schema=TOKEN_SCHEMA)
 
 
@@ -95,3 +94,21 @@ def read_column(path: Path, name: str) -> Iterator[str]:
 def open_tokens(path: Path) -> pa.Table:
     """Return a part's tokens as a table over a memory map: rows that are not asked for are not read."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def read_tokens(path: Path, rows: np.ndarray) -> pa.RecordBatch:
+    """Return copies of some rows of a part's tokens; the file is closed again.
+
+    Row by row, and not with `Table.take`: that joins the whole file in memory first.
+
+    Args:
+        path: The token file.
+        rows: [rows] their numbers in the file, at least one, in the order wanted.
+    """
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        batches = [file.get_batch(index) for index in range(file.num_record_batches)]
+        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        numbers = np.searchsorted(starts, rows, side="right") - 1
+        places = zip(numbers.tolist(), (rows - starts[numbers]).tolist(), strict=True)
+        return pa.concat_batches([batches[number].slice(place, 1) for number, place in places])

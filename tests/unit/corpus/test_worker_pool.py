@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,10 +15,24 @@ import psutil
 import pytest
 
 from corpus import worker_pool
+from corpus.base_model import get_loaded_folder
 from corpus.worker_pool import WorkerPool, count_cpus
 from tests.conftest import REPOSITORY
+from tests.tiny_model import make_tiny_model
 from voc.errors import DataError, WorkerError
 
+SHARES = """
+import json
+from pathlib import Path
+from corpus.base_model import load_tokenizer
+from corpus.worker_pool import WorkerPool
+from tests.unit.corpus.test_worker_pool import read_loaded
+
+if __name__ == "__main__":
+    load_tokenizer(Path({base!r}))
+    with WorkerPool(1) as pool:
+        print(json.dumps(list(pool.map(read_loaded, [0]))[0]))
+"""
 SOON_S = 60  # a crowded machine takes its time to start a process
 LOSES_ITS_PARENT = """
 import time
@@ -57,6 +72,14 @@ def note_pid_and_wait(path: Path) -> None:
 
 def read_threads(_: int) -> list[str | None]:
     return [os.environ.get(name) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")]
+
+
+def read_loaded(_: int) -> tuple[str, list[str]]:
+    return str(get_loaded_folder()), sorted(sys.modules)
+
+
+def read_variable(name: str) -> str | None:
+    return os.environ.get(name)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -111,6 +134,28 @@ def test_a_worker_has_one_thread_in_libraries_and_this_process_keeps_its_own(mon
     with WorkerPool(1) as pool:
         assert list(pool.map(read_threads, [1])) == [["3", "1"]]
     assert "RAYON_NUM_THREADS" not in os.environ
+
+
+def test_workers_have_the_environment_that_this_process_has_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value in ("one", "two"):  # of one fork server
+        monkeypatch.setenv("NIGHTFORGE_TESTED", value)
+        with WorkerPool(1) as pool:
+            assert list(pool.map(read_variable, ["NIGHTFORGE_TESTED"])) == [value]
+
+
+def test_workers_share_what_their_parent_has_loaded_and_import_nothing_that_they_do_not_need(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "base")
+    script = tmp_path / "parent.py"
+    script.write_text(SHARES.format(base=str(tmp_path / "base")))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded, imported = json.loads(done.stdout)
+    assert loaded == str(tmp_path / "base")
+    assert {"corpus.ingest", "corpus.samples", "transformers"} <= set(imported)
+    assert not {"pandas", "requests", "chardet", "torch", "ray", "boto3"} & set(imported)
 
 
 @pytest.mark.parametrize(
