@@ -45,8 +45,6 @@ from voc.taxonomy import Taxonomy
 
 BATCH_ROWS = 512
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
-# Two threads, as half of encoding is Python that waits for its turn; a worker process has one CPU and others beside it.
-_ENCODERS = 2 if multiprocessing.parent_process() is None else 1
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -139,12 +137,14 @@ class _PartWorker:
 
     def run(self, writer: PartWriter) -> None:
         """Read, check, encode and write all rows; while some batches are encoded, the next is read."""
-        with ThreadPoolExecutor(_ENCODERS) as beside:
+        # Two threads, as half of encoding is Python that waits for its turn; a worker process has one CPU and others beside it.
+        num_encoders = 2 if multiprocessing.parent_process() is None else 1
+        with ThreadPoolExecutor(num_encoders) as beside:
             encoding: deque[tuple[list[_Parsed], Future[list[EncodedSample | RowError] | list[None]]]] = deque()
             rows = self._read()
             while batch := list(islice(rows, BATCH_ROWS)):
                 encoding.append((batch, beside.submit(self._encode, [row.record for row in batch])))
-                if len(encoding) > _ENCODERS:
+                if len(encoding) > num_encoders:
                     self._finish_first(encoding, writer)
             while encoding:
                 self._finish_first(encoding, writer)
