@@ -135,13 +135,12 @@ def _gather(task: ShardTask) -> tuple[list[pa.RecordBatch], np.ndarray, np.ndarr
     return gathered, batches, rows
 
 
-def iterate_lists(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
+def _iterate_lists(column: pa.ListArray) -> Iterator[np.ndarray]:
     """Yield the lists of a column as arrays."""
-    for chunk in column.chunks:
-        values = chunk.values.to_numpy(zero_copy_only=False)
-        offsets = chunk.offsets.to_numpy()
-        for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            yield values[start:end]
+    values = column.values.to_numpy(zero_copy_only=False)
+    offsets = column.offsets.to_numpy()
+    for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        yield values[start:end]
 
 
 class SampleReader:
@@ -212,7 +211,7 @@ class SampleReader:
 
 
 def _read_samples(batch: pa.RecordBatch) -> Iterator[Sample]:
-    ids, learned = (iterate_lists(pa.chunked_array([batch.column(name)])) for name in ("input_ids", "learned"))
+    ids, learned = (_iterate_lists(batch.column(name)) for name in ("input_ids", "learned"))
     numbers = (batch.column(name).to_pylist() for name in ("row", "share", "source_row"))
     for columns in zip(ids, learned, *numbers, strict=True):
         yield Sample(*columns)
