@@ -1,33 +1,68 @@
 import pytest
 
-from benchmarks.ray_share import read_rate, summarise
+from benchmarks.ray_share import WARMUP_STEPS, compare_steps, summarise
+from benchmarks.turns import Turn
 
-LOG = """
-(RayTrainWorker pid=7) mixed: 9.63 M parameters on 2 ranks (cpu, float32), loaded in 0.6 s; steps 0 to 30
-mixed: step 10/30, loss 4.5000, lr 1.00e-03, grad norm 1.00, 900 tokens/s, ETA 60 s
-mixed: step 20/30, loss 4.0000, lr 1.00e-03, grad norm 1.00, 1000 tokens/s, ETA 30 s
-(RayTrainWorker pid=7) mixed: step 30/30, loss 3.0000, lr 1.00e-04, grad norm 1.00, 3000 tokens/s, ETA 0 s
-"""
+LAST = WARMUP_STEPS + 3
 
 
-def make_run(side, pair, rate, wait_s):
-    return {"side": side, "pair": pair, "tokens_per_s": rate, "parts_s": {"start": wait_s}, "first_step_s": wait_s + 1}
+def make_lines(losses):
+    return [
+        {"step": step, "tokens": 100 if step <= WARMUP_STEPS else 50 * step, "loss": losses}
+        for step in range(1, LAST + 1)
+    ]
 
 
-def test_the_warm_up_does_not_count_and_equal_work_is_averaged_over_its_time():
-    assert read_rate(LOG) == 1500.0
+def make_sides(ray_step_s, torchrun_step_s):
+    """Sides in turns of 10 s each; a step of either lasts that long while its side runs."""
+    turns = [Turn(("ray", "torchrun")[i % 2], 10.0 * i, 10.0 * i + 10) for i in range(40)]
+    ends = {}
+    for offset, (side, step_s) in enumerate({"ray": ray_step_s, "torchrun": torchrun_step_s}.items()):
+        own_s = [step_s * step for step in range(1, LAST + 1)]
+        ends[side] = {step + 1: (s // 10) * 20 + offset * 10 + s % 10 for step, s in enumerate(own_s)}
+    return {"ray": make_lines(1.0), "torchrun": make_lines(1.0)}, ends, turns
 
 
-def test_a_log_without_a_line_after_the_warm_up_is_an_error():
-    with pytest.raises(RuntimeError, match="no progress line"):
-        read_rate(LOG.replace("step 20/30", "").replace("step 30/30", ""))
+def test_a_step_lasts_as_long_as_its_own_side_ran():
+    figures = compare_steps(*make_sides(4.0, 3.0))
+    assert figures["ray_over_torchrun"] == 0.75
+    assert figures["interval_95"] == [0.75, 0.75]
+    assert figures["step_s"] == {"ray": [4.0] * 3, "torchrun": [3.0] * 3}
+    tokens = 50 * sum(range(WARMUP_STEPS + 1, LAST + 1))
+    assert figures["tokens_per_s"] == {"ray": round(tokens / 12, 1), "torchrun": round(tokens / 9, 1)}
+    assert figures["same_losses"] is True
 
 
-def test_the_ratio_is_taken_pair_by_pair():
-    runs = [make_run("ray", 0, 98.0, 20), make_run("torchrun", 0, 100.0, 8), make_run("torchrun", 1, 50.0, 9)]
-    runs += [make_run("ray", 1, 50.0, 22), make_run("ray", 2, 99.0, 30), make_run("torchrun", 2, 100.0, 7)]
-    figures = summarise(runs)
-    assert figures["ratios"] == [0.98, 1.0, 0.99]
-    assert figures["ray_over_torchrun"] == 0.99
-    assert figures["parts_s"] == {"ray": {"start": 22}, "torchrun": {"start": 8}}
-    assert figures["first_step_s"]["ray"] == 23
+def test_steps_that_one_side_did_alone_after_the_last_turn_do_not_count():
+    steps, ends, turns = make_sides(4.0, 3.0)
+    last = next(i for i, turn in enumerate(turns) if turn.end > ends["ray"][LAST])
+    assert compare_steps(steps, ends, turns[: last + 1])["counted_steps"] == 3
+    assert compare_steps(steps, ends, turns[:last])["counted_steps"] == 2
+    with pytest.raises(RuntimeError, match="0 steps in turns after step 10"):
+        compare_steps(steps, ends, turns[:2])
+
+
+def test_another_loss_is_told():
+    steps, ends, turns = make_sides(4.0, 3.0)
+    steps["ray"] = make_lines(1.0000001)
+    assert compare_steps(steps, ends, turns)["same_losses"] is False
+
+
+def make_pair(ray_s, torchrun_s, wait_s):
+    starts = {side: {"parts_s": {"start": wait_s}, "first_step_s": wait_s + 1} for side in ("ray", "torchrun")}
+    return {
+        "ray_over_torchrun": torchrun_s / ray_s,
+        "same_losses": True,
+        "step_s": {"ray": [ray_s] * 2, "torchrun": [torchrun_s] * 2},
+        "tokens_per_s": {"ray": 1 / ray_s, "torchrun": 1 / torchrun_s},
+        "cores": {"ray": 1.0, "torchrun": 1.0},
+        "starts": starts,
+    }
+
+
+def test_the_ratio_of_all_pairs_is_taken_step_by_step():
+    figures = summarise([make_pair(2.0, 1.0, 20), make_pair(1.0, 2.0, 22), make_pair(4.0, 4.0, 30)])
+    assert figures["ray_over_torchrun"] == 1.0  # the geometric mean of 1/2, 2 and 1
+    assert figures["interval_95"][0] < 0.7 < 1.4 < figures["interval_95"][1]
+    assert figures["parts_s"]["ray"] == {"start": 22}
+    assert figures["first_step_s"]["torchrun"] == 23
