@@ -65,10 +65,15 @@ def map_on_ray(
         yield row["result"][0]
 
 
+def names_cluster() -> bool:
+    """Return whether `RAY_ADDRESS` names a cluster; without one, Ray is started for the work and ends with it."""
+    return "RAY_ADDRESS" in os.environ
+
+
 def has_cluster() -> bool:
     """Return whether there is a cluster to work on: `RAY_ADDRESS` names one, or this process is connected to one."""
     ray = sys.modules.get("ray")
-    return "RAY_ADDRESS" in os.environ or (ray is not None and ray.is_initialized())
+    return names_cluster() or (ray is not None and ray.is_initialized())
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def ray_session() -> Iterator[None]:
         yield
         return
     variables = list_worker_variables()
-    if "RAY_ADDRESS" in os.environ:
+    if names_cluster():
         ray.init(runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
     else:
         # Processes that are started here inherit them; a runtime environment would cost each worker a start of its own.
@@ -116,7 +121,7 @@ def set_ray_variables() -> None:
     """Set what Ray reads when it is imported and hands on to its workers."""
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    if "RAY_ADDRESS" not in os.environ and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+    if not names_cluster() and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         # Else the cluster that is started here leaves a token file in the home folder.
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 

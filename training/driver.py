@@ -12,15 +12,15 @@ Source: https://docs.ray.io/en/latest/train/getting-started-pytorch.html
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from corpus.ray_session import ray_session
+from corpus.ray_session import names_cluster, ray_session
 from training.capacity import WorkerRequest, check_capacity, explain_shortage, read_cluster
 from training.job import TrainingJob, is_trained, open_job
+from training.ray_trainer import build_trainer, set_train_variables
 from training.startup import ENTER_WORKER, StartupClock
 from training.vllm_smoke import ask_vllm, complete_card, has_draft
 from voc.config import ServingConfig
@@ -43,12 +43,11 @@ def train_on_ray(job: TrainingJob, clock: StartupClock, resume_from: str | None 
     """
     training = job.training
     request = WorkerRequest(training.num_workers, training.cpus_per_worker, training.gpus_per_worker)
-    starts_ray = "RAY_ADDRESS" not in os.environ
-    _set_train_variables(training.start_timeout_s, starts_ray=starts_ray)
+    set_train_variables(training.start_timeout_s)
     with ray_session(), tempfile.TemporaryDirectory(prefix="nightforge-ray-train-") as storage:
         clock.mark("start_ray")
         if not has_draft(job):
-            waiting = check_capacity(request, read_cluster(started_here=starts_ray), training.start_timeout_s)
+            waiting = check_capacity(request, read_cluster(started_here=not names_cluster()), training.start_timeout_s)
             if waiting is not None:
                 print(f"{job.arm}: {waiting}", flush=True)
             import ray.train.torch  # noqa: F401  # seconds, and so a mark of their own
@@ -128,7 +127,17 @@ def _fit(
     from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
     try:
-        _build_trainer(job, request, storage, clock, resume_from).fit()
+        settings = {
+            "store_uri": job.run.store.uri,
+            "run_id": job.run.layout.run_id,
+            "arm": job.arm,
+            "base_digest": job.base.digest,
+            "marks": clock.marks,
+            "resume_from": resume_from,
+        }
+        name = f"{job.run.layout.run_id}-{job.arm}"
+        max_failures = job.training.max_failures
+        build_trainer(train_worker, settings, request, name=name, storage=storage, max_failures=max_failures).fit()
     except TrainingFailedError as error:
         cause = getattr(error, "controller_failure", None)
         if isinstance(cause, WorkerGroupStartupFailedError) and not is_last:
@@ -146,63 +155,3 @@ def _fit(
             remedy="see the workers' messages above; the same stage continues from the newest checkpoint",
         ) from error
     return True
-
-
-def _build_trainer(
-    job: TrainingJob, request: WorkerRequest, storage: str, clock: StartupClock, resume_from: str | None
-) -> Any:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    return TorchTrainer(
-        train_worker,
-        train_loop_config={
-            "store_uri": job.run.store.uri,
-            "run_id": job.run.layout.run_id,
-            "arm": job.arm,
-            "base_digest": job.base.digest,
-            "marks": clock.marks,
-            "resume_from": resume_from,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=request.num_workers, use_gpu=request.gpus > 0, resources_per_worker=request.per_worker
-        ),
-        run_config=RunConfig(
-            name=f"{job.run.layout.run_id}-{job.arm}",
-            storage_path=storage,
-            callbacks=[_build_sigterm_callback()],
-            # For a type checker ray.train exports the classes of its first version.
-            failure_config=FailureConfig(
-                max_failures=job.training.max_failures,
-                controller_failure_limit=0,  # type: ignore[call-arg]
-            ),
-        ),
-    )
-
-
-def _build_sigterm_callback() -> Any:
-    """Return a callback that lets SIGTERM to a worker end the training after the step under way.
-
-    Ray Train trains in a thread of the worker, and Python gives signals to the main one, where actor methods run.
-    """
-    from ray.train.v2._internal.execution.callback import WorkerGroupCallback
-
-    class SigtermCallback(WorkerGroupCallback):
-        def after_worker_group_start(self, worker_group: Any) -> None:
-            worker_group.execute(_handle_sigterm)
-
-    return SigtermCallback()
-
-
-def _handle_sigterm() -> None:
-    from training.preemption import handle_sigterm
-
-    handle_sigterm()
-
-
-def _set_train_variables(start_timeout_s: int, *, starts_ray: bool) -> None:
-    """Set what Ray Train reads when it is imported and hands on to its workers."""
-    if starts_ray:  # nobody drains a node that lives for one training: an actor less to start and to wake up
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line of a worker comes twice
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)

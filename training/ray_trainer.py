@@ -1,0 +1,112 @@
+"""Ray's trainer as it is used here: with what a training needs of it and without the rest.
+
+Every actor of Ray Train's own is a process that imports Ray Train before the workers may start, some 5 s of CPU, and then wakes
+up a hundred times a second. Where the ranks take all cores, what these processes take is lost to the training, and as ranks wait
+for each other in every layer, what one loses all lose (docs/log.md has the figures).
+
+Source: https://docs.ray.io/en/latest/train/api/doc/ray.train.torch.TorchTrainer.html
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from corpus.ray_session import names_cluster
+from training.capacity import WorkerRequest
+
+
+def set_train_variables(start_timeout_s: int) -> None:
+    """Set what Ray and Ray Train read when they are imported, and hand on to workers.
+
+    Args:
+        start_timeout_s: How long workers may take to start.
+    """
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line of a worker comes twice
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
+    if names_cluster():
+        return
+    # A node that lives for one training is not drained, and has no dashboard that would show events of tasks and metrics.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+
+
+def build_trainer(
+    train_worker: Callable[[Mapping[str, Any]], None],
+    settings: Mapping[str, Any],
+    request: WorkerRequest,
+    *,
+    name: str,
+    storage: str,
+    max_failures: int,
+) -> Any:
+    """Return a trainer whose `fit` runs a function on every worker.
+
+    Args:
+        train_worker: The function.
+        settings: Its argument.
+        request: The workers.
+        name: What Ray calls the training.
+        storage: Folder for its bookkeeping.
+        max_failures: How often a lost worker group is started again.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    return _get_trainer_class()(
+        train_worker,
+        train_loop_config=dict(settings),
+        scaling_config=ScalingConfig(
+            num_workers=request.num_workers, use_gpu=request.gpus > 0, resources_per_worker=request.per_worker
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            callbacks=[_build_sigterm_callback()],
+            # For a type checker ray.train exports the classes of its first version.
+            failure_config=FailureConfig(
+                max_failures=max_failures,
+                controller_failure_limit=0,  # type: ignore[call-arg]
+            ),
+        ),
+    )
+
+
+def _get_trainer_class() -> Any:
+    """Return Ray's trainer without two of its actors.
+
+    One hands out Ray datasets; workers here read their shards themselves. The other frees the workers' places when the controller
+    was killed; a cluster that was started for this training ends with it.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    unused = (DatasetsCallback,) if names_cluster() else (DatasetsCallback, PlacementGroupCleanerCallback)
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+    return Trainer
+
+
+def _build_sigterm_callback() -> Any:
+    """Return a callback that lets SIGTERM to a worker end the training after the step under way.
+
+    Ray Train trains in a thread of the worker, and Python gives signals to the main one, where actor methods run.
+    """
+    from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+
+    class SigtermCallback(WorkerGroupCallback):
+        def after_worker_group_start(self, worker_group: Any) -> None:
+            worker_group.execute(_handle_sigterm)
+
+    return SigtermCallback()
+
+
+def _handle_sigterm() -> None:
+    from training.preemption import handle_sigterm
+
+    handle_sigterm()
