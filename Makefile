@@ -82,7 +82,7 @@ bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer
 	@$(RAY_PYTHON) -m benchmarks.train_vs_trl $(BENCH_TRAIN)
 
 .PHONY: bench-ray
-bench-ray: env ## The same training under Ray Train and under torchrun, in turns (BENCH_RAY="--pairs 3 --steps 40")
+bench-ray: env ## The same training under Ray Train and under torchrun, in turns of seconds (BENCH_RAY="--pairs 3 --steps 60 --workers 1")
 	@$(RAY_PYTHON) -m benchmarks.ray_share $(BENCH_RAY)
 
 .PHONY: bench-score

@@ -74,22 +74,39 @@ def build_trainer(
 
 
 def _get_trainer_class() -> Any:
-    """Return Ray's trainer without two of its actors.
+    """Return Ray's trainer without the actors that nobody here needs.
 
-    One hands out Ray datasets; workers here read their shards themselves. The other frees the workers' places when the controller
-    was killed; a cluster that was started for this training ends with it.
+    One hands out Ray datasets; workers here read their shards themselves. In a cluster that was started for this training and
+    ends with it, one more would free the workers' places if the controller was killed, and one would ask an autoscaler for nodes.
     """
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
-    unused = (DatasetsCallback,) if names_cluster() else (DatasetsCallback, PlacementGroupCleanerCallback)
+    class WithoutDatasets(TorchTrainer):
+        unused: tuple[type, ...] = (DatasetsCallback,)
 
-    class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
-            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+            # A type checker sees the trainer of Ray Train's first version, here and below.
+            callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+            return [callback for callback in callbacks if not isinstance(callback, self.unused)]
 
-    return Trainer
+    class WithoutAutoscaler(FixedScalingPolicy):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            """Ask for nothing, and so start no actor that would be asked."""
+
+        def _maybe_send_resource_request(self) -> None:
+            """As above."""
+
+    class ForOneTraining(WithoutDatasets):
+        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+        def _initialize_and_run_controller(self, **settings: Any) -> Any:
+            settings["scaling_policy"] = WithoutAutoscaler(settings["scaling_policy"].scaling_config)
+            return super()._initialize_and_run_controller(**settings)  # type: ignore[misc]
+
+    return WithoutDatasets if names_cluster() else ForOneTraining
 
 
 def _build_sigterm_callback() -> Any:

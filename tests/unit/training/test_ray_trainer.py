@@ -1,6 +1,8 @@
 import os
 
 import pytest
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from training.capacity import WorkerRequest
 from training.ray_trainer import build_trainer, set_train_variables
@@ -23,10 +25,12 @@ def environment(monkeypatch):
     return os.environ
 
 
+def make_trainer(tmp_path):
+    return build_trainer(print, {}, WorkerRequest(2, 1.0, 0.0), name="run-arm", storage=str(tmp_path), max_failures=3)
+
+
 def list_callbacks(tmp_path):
-    trainer = build_trainer(
-        print, {}, WorkerRequest(2, 1.0, 0.0), name="run-arm", storage=str(tmp_path), max_failures=3
-    )
+    trainer = make_trainer(tmp_path)
     return [type(callback).__name__ for callback in trainer._create_default_callbacks()]
 
 
@@ -52,3 +56,22 @@ def test_only_ray_started_for_one_training_reports_nothing(environment):
     set_train_variables(77)
     assert [environment[name] for name in FOR_ONE_TRAINING] == ["0", "1", "0"]
     assert environment["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "77"
+
+
+@pytest.mark.parametrize("cluster", [None, "ray://elsewhere"])
+def test_only_a_cluster_is_asked_for_nodes(environment, tmp_path, monkeypatch, cluster):
+    if cluster is not None:
+        environment["RAY_ADDRESS"] = cluster
+    started = {}
+    monkeypatch.setattr(
+        DataParallelTrainer, "_initialize_and_run_controller", lambda self, **given: started.update(given)
+    )
+    trainer = make_trainer(tmp_path)
+    policy = FixedScalingPolicy(trainer.scaling_config)
+    trainer._initialize_and_run_controller(scaling_policy=policy, failure_policy="kept")
+    assert started["failure_policy"] == "kept"
+    assert (started["scaling_policy"] is policy) == (cluster is not None)
+    if cluster is None:
+        started["scaling_policy"].after_controller_start(None)
+        decision = started["scaling_policy"].make_decision_for_non_running_worker_group()
+        assert (decision.num_workers, decision.resources_per_worker) == (2, {"CPU": 1.0})
