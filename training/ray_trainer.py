@@ -16,6 +16,15 @@ from typing import Any
 from corpus.ray_session import names_cluster
 from training.capacity import WorkerRequest
 
+# A node that lives for one training is not drained, has no dashboard that would show metrics and events of tasks, and gets no
+# other nodes, so its monitor looks once and not every 5 s whether it needs some.
+_FOR_ONE_TRAINING = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "86400",
+}
+
 
 def set_train_variables(start_timeout_s: int) -> None:
     """Set what Ray and Ray Train read when they are imported, and hand on to workers.
@@ -27,10 +36,8 @@ def set_train_variables(start_timeout_s: int) -> None:
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
     if names_cluster():
         return
-    # A node that lives for one training is not drained, and has no dashboard that would show events of tasks and metrics.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    for variable, value in _FOR_ONE_TRAINING.items():
+        os.environ.setdefault(variable, value)
 
 
 def build_trainer(

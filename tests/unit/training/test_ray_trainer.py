@@ -5,15 +5,10 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from training.capacity import WorkerRequest
-from training.ray_trainer import build_trainer, set_train_variables
+from training.ray_trainer import _FOR_ONE_TRAINING, build_trainer, set_train_variables
 
 # What Ray starts an actor for, and nothing here uses.
 DATASETS, CLEANER = "DatasetsCallback", "PlacementGroupCleanerCallback"
-FOR_ONE_TRAINING = (
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER",
-    "RAY_enable_metrics_collection",
-    "RAY_task_events_report_interval_ms",
-)
 
 
 @pytest.fixture
@@ -50,11 +45,14 @@ def test_on_a_cluster_places_are_freed_when_the_controller_was_killed(environmen
 def test_only_ray_started_for_one_training_reports_nothing(environment):
     environment["RAY_ADDRESS"] = "ray://elsewhere"
     set_train_variables(77)
-    assert not set(FOR_ONE_TRAINING) & set(environment)
+    assert not set(_FOR_ONE_TRAINING) & set(environment)
     del environment["RAY_ADDRESS"]
     environment["RAY_enable_metrics_collection"] = "1"  # what a user has set stays
     set_train_variables(77)
-    assert [environment[name] for name in FOR_ONE_TRAINING] == ["0", "1", "0"]
+    assert {name: environment[name] for name in _FOR_ONE_TRAINING} == {
+        **_FOR_ONE_TRAINING,
+        "RAY_enable_metrics_collection": "1",
+    }
     assert environment["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "77"
 
 
