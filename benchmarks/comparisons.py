@@ -29,8 +29,8 @@ from corpus.comparison.evaluation_sets import read_evaluation_sets
 from corpus.part_files import PartRow, writing_part
 from corpus.parts import PartFile
 from corpus.task_runner import MapParts, TaskRunner, keep_here
-from voc.config_data import ContaminationConfig, DuplicatesConfig
-from voc.model_folder import cache_folder
+from voc.config.data import ContaminationConfig, DuplicatesConfig
+from voc.models.folder import cache_folder
 
 PART_ROWS = 5_000
 

@@ -25,10 +25,11 @@ from corpus.reading import Reading
 from corpus.sources import Source, UsableRows, choose_usable
 from corpus.splits import list_splits
 from corpus.task_runner import MapParts, TaskRunner
-from voc.config_arms import SourceWeight
-from voc.config_data import DataConfig, SourceConfig
-from voc.store import LocalStore, Store
-from voc.taxonomy import parse_taxonomy
+from voc.config.arms import SourceWeight
+from voc.config.data import DataConfig, SourceConfig
+from voc.labels.taxonomy import parse_taxonomy
+from voc.store.base import Store
+from voc.store.local import LocalStore
 
 ROWS_PER_STEP = 64
 

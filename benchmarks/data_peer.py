@@ -30,9 +30,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer import sft_trainer
 
 from benchmarks.study_rows import GENERAL_FILE, TAXONOMY_FILE, VOC_FILE
+from voc.labels.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 from voc.prompts import render_answer, render_messages
-from voc.records import RowError, parse_general_record, parse_voc_record
-from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
+from voc.records.records import RowError, parse_general_record, parse_voc_record
 
 PACKED_FOLDER = "packed"
 Batch = dict[str, list[Any]]

@@ -29,7 +29,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from corpus.order import TrainingOrder
 from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
-from voc.config_arms import SourceWeight
+from voc.config.arms import SourceWeight
+from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.mixture import Stratum, plan_mixture
 from voc.progress import Progress
 from voc.prompts import (
@@ -40,9 +41,8 @@ from voc.prompts import (
     render_mmlu_generative,
     render_mmlu_log_likelihood,
 )
-from voc.records import GeneralRecord, VocRecord, read_general_rows, read_voc_rows
+from voc.records.records import GeneralRecord, VocRecord, read_general_rows, read_voc_rows
 from voc.responses import looks_like_voc, parse_response
-from voc.taxonomy import Taxonomy, parse_taxonomy
 
 Sample = tuple[list[int], list[bool]]  # token ids, and whether each one is learned
 EVALUATION_BATCH_SIZE = 160

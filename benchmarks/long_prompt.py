@@ -37,13 +37,13 @@ from evaluation.shards import Shard
 from evaluation.voc_schema import build_response_format
 from evaluation.voc_suite import FILE_NAME, SUITE, evaluate_voc
 from tests.tiny_model import make_tiny_model
-from voc.config_file import check_config, dump_config
-from voc.layout import RunLayout
-from voc.manifest import commit_folder, read_manifest
+from voc.config.file import check_config, dump_config
+from voc.labels.taxonomy import parse_taxonomy
 from voc.prompts import render_system
 from voc.run import ModelEntry, Run, write_models
-from voc.store import LocalStore
-from voc.taxonomy import parse_taxonomy
+from voc.store.layout import RunLayout
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder, read_manifest
 from voc.text_table import format_columns
 
 MODEL = "m"

@@ -22,9 +22,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from voc.memory_plan import MemoryPlan, plan_memory
-from voc.memory_setup import read_setup
-from voc.model_shapes import read_shapes
+from voc.memory.plan import MemoryPlan, plan_memory
+from voc.memory.setup import read_setup
+from voc.models.shapes import read_shapes
 
 MIB = 1 << 20
 TOLERANCE = 0.15

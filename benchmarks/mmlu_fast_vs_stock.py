@@ -32,9 +32,9 @@ from evaluation.lm_eval_run import ask_tasks, silence
 from evaluation.mmlu_task import TASK_FOLDER, name_task
 from evaluation.shards import PartFile
 from tests.tiny_model import make_tiny_model
-from voc.config_serving import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.prompts import MMLU_LETTERS
-from voc.store import LocalStore
+from voc.store.local import LocalStore
 
 NAME = "model"
 VOCAB_SIZE = 8192

@@ -41,14 +41,14 @@ from evaluation.general import GeneralAnswers, measure_general
 from evaluation.mmlu_protocols import PROTOCOLS, suite_of
 from evaluation.mmlu_suite import FILE_NAME, evaluate_mmlu
 from evaluation.shards import Shard
-from voc.config_file import load_config
-from voc.layout import RunLayout
+from voc.config.file import load_config
 from voc.mmlu import load_mmlu
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.prompts import MMLU_CLOSING_SENTENCE, MMLU_LETTERS
-from voc.records import GeneralRecord
+from voc.records.records import GeneralRecord
 from voc.run import ModelEntry, Run, write_models
-from voc.store import LocalStore
+from voc.store.layout import RunLayout
+from voc.store.local import LocalStore
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 BASE = "base"

@@ -17,7 +17,7 @@ from evaluation.label_measures import measure_labels
 from evaluation.metrics import AVERAGES, score_hierarchy, score_sums
 from evaluation.resampling import Bootstrap, iterate_sums, score_group
 from evaluation.training_support import assign_buckets, place_buckets
-from voc.taxonomy import LEVELS, LabelPath
+from voc.labels.taxonomy import LEVELS, LabelPath
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voc.taxonomy import LabelPath, Leaf, Taxonomy
+from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
 
 NUM_LEAVES = 1420
 # Leaves per L3, L3 per L2, L2 per L1: the twelve branches of a taxonomy of that size.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sides import run_side
-from voc.model_folder import cache_folder
+from voc.models.folder import cache_folder
 
 LIMIT_S, MIN_RATIO = 60.0, 20.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -12,7 +12,7 @@ from pathlib import Path
 from evaluation.endpoint import Endpoint, check_endpoint, get_json
 from evaluation.server_process import ServerProcess
 from evaluation.vllm_command import build_command, build_environment
-from voc.config_serving import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.errors import EndpointError
 
 START_TIMEOUT_S = 900

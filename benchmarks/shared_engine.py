@@ -32,11 +32,11 @@ import pyarrow.parquet as pq
 
 from evaluation.endpoint import KEY_VARIABLE, Endpoint, get_text, read_endpoint
 from tests.tiny_model import DEFAULT_TEXTS, make_tiny_model
-from voc.config_file import check_config, dump_config
-from voc.layout import RunLayout
-from voc.manifest import commit_folder
+from voc.config.file import check_config, dump_config
 from voc.run import ModelEntry, Run, write_models
-from voc.store import LocalStore
+from voc.store.layout import RunLayout
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder
 
 MODEL = "m"
 START_TIMEOUT_S = 600

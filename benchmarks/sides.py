@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import CommandRun, run_measured
-from voc.model_folder import cache_folder
+from voc.models.folder import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "benchmarks" / "requirements-data.lock"

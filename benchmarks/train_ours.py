@@ -21,10 +21,10 @@ from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
 from training.process_group import join_ranks
 from training.step import compute_gradients, reduce_figures, update
-from voc.config_training import TrainingConfig
+from voc.config.training import TrainingConfig
 from voc.errors import TrainingError
-from voc.manifest import read_manifest
-from voc.store import LocalStore
+from voc.store.local import LocalStore
+from voc.store.manifest import read_manifest
 
 
 def train(base: Path, rows: Path, clock: StepClock) -> None:

@@ -22,9 +22,9 @@ from benchmarks.train_recipe import PEER_ROWS, PEER_SAMPLES, SAMPLES, write_reci
 from corpus.arms import plan_arm, write_arm
 from corpus.samples import Sample, SampleReader
 from corpus.task_runner import map_here
-from voc.config_arms import ArmConfig, SourceWeight
-from voc.config_training import OptimizerConfig, TrainingConfig
-from voc.store import LocalStore
+from voc.config.arms import ArmConfig, SourceWeight
+from voc.config.training import OptimizerConfig, TrainingConfig
+from voc.store.local import LocalStore
 
 _COLUMNS = ("input_ids", "labels", "seq_lengths")
 

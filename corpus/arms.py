@@ -14,12 +14,12 @@ from corpus.packing import PackingPlan, plan_packing
 from corpus.samples import ShardTask, cut_into_shards, write_shard
 from corpus.sources import UsableRows, list_token_files
 from corpus.task_runner import MapParts
-from voc.config_arms import ArmConfig
-from voc.config_training import TrainingConfig
+from voc.config.arms import ArmConfig
+from voc.config.training import TrainingConfig
 from voc.errors import MixtureError
-from voc.manifest import Manifest, write_manifest
 from voc.mixture import MixturePlan, describe_odd_sums
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import Manifest, write_manifest
 
 SAMPLES_VERSION = 1
 _MAX_ATTEMPTS = 12

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voc.errors import ModelError
-from voc.model_folder import check_model_folder, digest_model, localise_model
-from voc.weight_files import TensorLayout, check_trainable, check_weight_files
+from voc.models.folder import check_model_folder, digest_model, localise_model
+from voc.models.weight_files import TensorLayout, check_trainable, check_weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -23,9 +23,10 @@ from corpus.reading import Reading
 from corpus.report.statistics import PartStatistics
 from corpus.sources import Source, UsableRows, choose_usable
 from corpus.task_runner import MapParts, keep_here
-from voc.config import NightforgeConfig
+from voc.config.night import NightforgeConfig
 from voc.progress import Progress
-from voc.store import Store, open_store
+from voc.store.base import Store
+from voc.store.uri import open_store
 
 QUARANTINE = "quarantine.jsonl"
 OVERLAPS = "overlaps.jsonl"

@@ -29,11 +29,12 @@ from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from corpus.show import format_sample
 from corpus.task_runner import TaskRunner, map_here
-from voc.config import NightforgeConfig
-from voc.config_arms import ArmConfig
+from voc.config.arms import ArmConfig
+from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError
-from voc.store import LocalStore, open_store
-from voc.taxonomy import Taxonomy
+from voc.labels.taxonomy import Taxonomy
+from voc.store.local import LocalStore
+from voc.store.uri import open_store
 
 _PREFIX = "data"
 WRITTEN = ("data_card.html", "data_report.json", "dropped.jsonl", QUARANTINE, OVERLAPS)

@@ -17,9 +17,9 @@ from jinja2 import TemplateError
 
 from corpus.base_model import BaseModel
 from corpus.pieces import PieceTokenizer
+from voc.labels.taxonomy import Taxonomy
 from voc.prompts import COMMENT_PREFIX, PromptVariant, render_answer, render_messages
-from voc.records import GeneralRecord, RowError, VocRecord
-from voc.taxonomy import Taxonomy
+from voc.records.records import GeneralRecord, RowError, VocRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

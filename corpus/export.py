@@ -21,15 +21,15 @@ from corpus.readers import read_split
 from corpus.rows import InputSplit, RawRow
 from corpus.sources import UsableRows
 from corpus.writers import make_converse
-from voc.config_arms import ArmConfig
-from voc.config_data import SourceConfig
-from voc.data_mixing import format_data_mixing
+from voc.config.arms import ArmConfig
+from voc.config.data import SourceConfig
+from voc.config.data_mixing import format_data_mixing
 from voc.errors import ConfigError, IntegrityError
+from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares
 from voc.prompts import PromptVariant
-from voc.records import parse_general_record, parse_voc_record
-from voc.refusals import RowError
-from voc.taxonomy import Taxonomy
+from voc.records.records import parse_general_record, parse_voc_record
+from voc.records.refusals import RowError
 
 DATASET_CATALOG = "sft_1p5_text_chat"  # of the service's recipe for its second generation, text only
 CUSTOMER_FILE, GENERAL_FILE, LEFT_OUT_FILE, BLOCK_FILE = (

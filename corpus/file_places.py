@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voc.errors import IntegrityError
-from voc.manifest import FileEntry, digest_file
-from voc.model_folder import cache_folder
-from voc.store import Store, open_store, open_uri
+from voc.models.folder import cache_folder
+from voc.store.base import Store
+from voc.store.manifest import FileEntry, digest_file
+from voc.store.uri import open_store, open_uri
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from corpus.order import derive_key, permute
 from corpus.samples import ShardTask, write_shard
 from corpus.sources import UsableRows, list_token_files
 from voc.errors import DataError
-from voc.manifest import Manifest, write_manifest
 from voc.mixture import Stratum
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import Manifest, write_manifest
 
 HELD_OUT = "held_out"
 FILE_NAME = "rows.arrow"

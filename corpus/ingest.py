@@ -29,9 +29,10 @@ from corpus.part_files import PartRow, PartWriter, writing_part
 from corpus.part_tasks import IngestSettings, IngestTask, PartResult
 from corpus.readers import read_split
 from corpus.rows import RawRow
-from voc.language import choose_language, detect_language
+from voc.labels.taxonomy import Taxonomy
 from voc.prompts import PromptVariant
-from voc.records import (
+from voc.records.language import choose_language, detect_language
+from voc.records.records import (
     GeneralRecord,
     Rejection,
     RowChecks,
@@ -40,8 +41,7 @@ from voc.records import (
     parse_general_record,
     parse_voc_record,
 )
-from voc.redaction import Redactor
-from voc.taxonomy import Taxonomy
+from voc.records.redaction import Redactor
 
 BATCH_ROWS = 512
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"

@@ -10,11 +10,11 @@ import numpy as np
 from corpus.file_places import StoredFile
 from corpus.report.statistics import PartStatistics
 from corpus.rows import InputSplit
-from voc.config_data import DataConfig, SourceConfig
+from voc.config.data import DataConfig, SourceConfig
+from voc.labels.changes import TaxonomyChanges
+from voc.labels.taxonomy import Taxonomy
 from voc.prompts import PromptVariant
-from voc.records import Rejection
-from voc.taxonomy import Taxonomy
-from voc.taxonomy_changes import TaxonomyChanges
+from voc.records.records import Rejection
 
 TEST = "test"
 

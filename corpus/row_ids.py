@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 
 from corpus.file_places import StoredFile, localise
 from corpus.parts import PartFile, read_cells
-from voc.manifest import Manifest
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import Manifest
 
 
 def read_row_ids(

@@ -13,7 +13,7 @@ class InputSplit:
     Attributes:
         source: Name of the source.
         uri: The file (path or URI), or the data set id.
-        reader: How it is read (`voc.config_data.ReaderName` without `auto`).
+        reader: How it is read (`voc.config.data.ReaderName` without `auto`).
         start: First byte (lines), row group (Parquet) or row (datasets).
         end: Where it ends, exclusive; None: at the end of the file.
         day: ISO day of its partition, or None.
@@ -31,7 +31,7 @@ class InputSplit:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as its file has it: an object in the shape of the contract (`voc.records`), not checked yet.
+    """A row as its file has it: an object in the shape of the contract (`voc.records.records`), not checked yet.
 
     Attributes:
         value: The object.

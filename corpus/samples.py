@@ -20,8 +20,8 @@ from corpus.encode import IGNORE_INDEX
 from corpus.file_places import StoredFile, localise, store_file
 from corpus.part_files import TOKEN_SCHEMA, read_tokens
 from voc.errors import TrainingError
-from voc.manifest import Manifest
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import Manifest
 
 SAMPLE_SCHEMA = pa.schema([*TOKEN_SCHEMA, ("row", pa.int32()), ("share", pa.int32()), ("source_row", pa.int64())])
 SHARD_TOKENS = 8_000_000

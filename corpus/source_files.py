@@ -9,8 +9,9 @@ from typing import Any
 
 from corpus.readers.addresses import make_uri
 from voc.errors import DataError, StoreError
-from voc.manifest import MANIFEST_FORMAT, MANIFEST_NAME
-from voc.store import Store, check_key, open_store, open_uri
+from voc.store.base import Store, check_key
+from voc.store.manifest import MANIFEST_FORMAT, MANIFEST_NAME
+from voc.store.uri import open_store, open_uri
 
 HALF_UPLOADED = "half_uploaded"
 MISSING = "missing_file"

@@ -16,7 +16,7 @@ from corpus.parts import PartFile
 from corpus.report.statistics import PartStatistics
 from corpus.rows import InputSplit
 from corpus.source_files import UNFINISHED_UPLOADS
-from voc.config_data import SourceConfig
+from voc.config.data import SourceConfig
 from voc.errors import DataError
 
 DAMAGED_FILES = ("damaged_file", "truncated_file")

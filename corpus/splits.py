@@ -23,7 +23,7 @@ from voc.errors import ConfigError, DataError
 from voc.importers.acos import SPLITS as ACOS_SPLITS
 
 if TYPE_CHECKING:
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 SPLIT_BYTES = 4 << 20
 BEFORE_WATERMARK = "before_watermark"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from corpus.base_model import BaseModel
 from corpus.encode import SampleEncoder
 from voc.errors import ModelError
+from voc.labels.taxonomy import Taxonomy
 from voc.prompts import PromptVariant
-from voc.records import RowError, Segment, VocRecord
-from voc.taxonomy import Taxonomy
+from voc.records.records import RowError, Segment, VocRecord
 
 _NO_LIMIT = 1 << 30
 _COMMENTS = ("the Battery is dead", 'Grüße 🙂\nZeile 2:\t100 % {ok} & "gut"')

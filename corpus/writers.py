@@ -1,6 +1,6 @@
 """The same data for the closed service: training rows in the Converse format.
 
-The `data_mixing` block that goes with them is in `voc.data_mixing`, since a configuration may state it too.
+The `data_mixing` block that goes with them is in `voc.config.data_mixing`, since a configuration may state it too.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/userguide/prepare-data-text.html (bedrock-conversation-2024).
 """
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from voc.errors import DataError
 from voc.prompts import render_answer, render_messages
-from voc.records import GeneralRecord, VocRecord
-from voc.refusals import RowError
+from voc.records.records import GeneralRecord, VocRecord
+from voc.records.refusals import RowError
 
 if TYPE_CHECKING:
+    from voc.labels.taxonomy import Taxonomy
     from voc.prompts import PromptVariant
-    from voc.taxonomy import Taxonomy
 
 SCHEMA_VERSION = "bedrock-conversation-2024"
 

@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voc.records import Segment, VocRecord
-from voc.taxonomy import LabelPath, Leaf, Taxonomy
+from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
+from voc.records.records import Segment, VocRecord
 
 MAX_SEGMENTS = 3
 LABEL_NOISE_RATIO = 0.05

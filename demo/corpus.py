@@ -14,7 +14,7 @@ from demo.comments import OPENERS, comment_words
 from demo.wordings import LEADS, OPEN_ANSWERS, STATEMENTS, TRAIN_QUESTIONS, render_wording
 from demo.world import Fact, World
 from voc.prompts import MMLU_CLOSING_SENTENCE, render_mmlu_generative, render_mmlu_log_likelihood
-from voc.records import GeneralRecord
+from voc.records.records import GeneralRecord
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SYSTEM_PROMPTS = (

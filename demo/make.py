@@ -20,11 +20,11 @@ from demo.recipe import Recipe
 from demo.wordings import TEST_QUESTIONS, TRAIN_QUESTIONS, render_wording
 from demo.world import SUBJECTS, Fact, World, make_world
 from voc.errors import ConfigError
-from voc.manifest import commit_folder, is_finished, read_manifest
+from voc.labels.taxonomy import format_taxonomy
 from voc.prompts import MMLU_LETTERS
-from voc.records import VocRecord
-from voc.store import LocalStore
-from voc.taxonomy import format_taxonomy
+from voc.records.records import VocRecord
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder, is_finished, read_manifest
 
 _DEV_QUESTIONS_PER_SUBJECT = 5
 CARD_NAME = "card.json"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from demo.corpus import END_OF_TEXT, IM_END, IM_START, CorpusWriter
 from demo.world import World
 from voc.errors import ModelError
+from voc.labels.taxonomy import Taxonomy
 from voc.prompts import MMLU_LETTERS, render_answer, render_messages
-from voc.records import VocRecord
-from voc.taxonomy import Taxonomy
+from voc.records.records import VocRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

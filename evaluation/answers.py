@@ -17,15 +17,15 @@ from evaluation.kinds import list_suites
 from evaluation.mmlu_protocols import PROTOCOLS, hash_questions, make_asking, suite_of
 from evaluation.voc_answers import VocAnswer
 from evaluation.voc_schema import describe_decoding
-from voc.config import NightforgeConfig
+from voc.config.night import NightforgeConfig
 from voc.errors import IntegrityError
-from voc.manifest import Manifest, read_manifest, verify_directory
+from voc.labels.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 from voc.mmlu import MmluItem, load_mmlu
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.prompts import hash_comment_prompt, hash_prompt
-from voc.records import Segment, VocRecord, read_voc_rows
+from voc.records.records import Segment, VocRecord, read_voc_rows
 from voc.run import ModelEntry, Run
-from voc.taxonomy import LEVELS, Taxonomy, parse_taxonomy
+from voc.store.manifest import Manifest, read_manifest, verify_directory
 
 VOC, LOG_LIKELIHOOD, GENERATIVE, LETTER = "voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter"
 SUITE_FILES = {VOC: "predictions.jsonl", **dict.fromkeys((LOG_LIKELIHOOD, GENERATIVE, LETTER), "samples.jsonl")}

@@ -28,8 +28,8 @@ from evaluation.chat_client import (
 )
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RETRIED_STATUS, RetryPolicy, TransientError, UnreachableError, describe_status
-from voc.bedrock import explain, make_client
 from voc.errors import EndpointError
+from voc.preflight.bedrock import explain, make_client
 
 # Stop reasons by the names of the OpenAI protocol, which lines and measures use.
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}

@@ -24,10 +24,11 @@ from evaluation.bedrock import BedrockClient, build_request, read_answer, transl
 from evaluation.chat_client import Chat, Completion
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RetryPolicy
-from voc.bedrock import make_client
 from voc.errors import EndpointError, ObjectNotFoundError
-from voc.manifest import digest_json
-from voc.store import Store, open_store
+from voc.preflight.bedrock import make_client
+from voc.store.base import Store
+from voc.store.manifest import digest_json
+from voc.store.uri import open_store
 
 QUIET_S = 1.0
 INPUT_NAME, JOB_NAME = "input.jsonl", "job.json"

@@ -27,10 +27,10 @@ from evaluation.nights import Night, choose_model, read_changes, read_night
 from evaluation.resampling import Bootstrap, bootstrap_scores, compare_f1
 from evaluation.shared_labels import restrict_items
 from voc.errors import TaxonomyError
+from voc.labels.changes import TaxonomyChanges
+from voc.labels.shared_leaves import shared_leaves
 from voc.run import ModelEntry, Run, add_run_arguments, open_run
-from voc.shared_leaves import shared_leaves
-from voc.store import open_uri
-from voc.taxonomy_changes import TaxonomyChanges
+from voc.store.uri import open_uri
 
 COMPARISON_FORMAT = "nightforge/comparison/1"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluation.intervals import share_of
 from evaluation.voc_answers import VocAnswer
-from voc.taxonomy import LEVELS, LabelPath
+from voc.labels.taxonomy import LEVELS, LabelPath
 
 MAX_PAIRS = 50
 # By how many names from L1 on a wrong label shares with the gold label that it is paired with.

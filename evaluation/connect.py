@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 from evaluation.endpoint import Endpoint, write_endpoint
 from evaluation.import_outputs import import_outputs
-from voc.config_external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
+from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
-from voc.external_models import find_external
-from voc.preflight_external import check_external
+from voc.preflight.external import check_external
+from voc.preflight.external_models import find_external
 from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
 
 

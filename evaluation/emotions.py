@@ -16,8 +16,8 @@ from evaluation.label_counts import count_labels
 from evaluation.metrics import sum_labels
 from evaluation.resampling import Bootstrap, resample_sums
 from evaluation.voc_answers import VocAnswer
-from voc.records import Segment
-from voc.taxonomy import LabelPath
+from voc.labels.taxonomy import LabelPath
+from voc.records.records import Segment
 
 
 def measure_emotion(

@@ -22,7 +22,7 @@ from evaluation.intervals import Interval, PairedDifference, paired_share_differ
 from evaluation.items import Items
 from evaluation.label_counts import count_labels
 from evaluation.resampling import Bootstrap, compare_f1
-from voc.config import DecisionConfig
+from voc.config.night import DecisionConfig
 
 Outcome = Literal["pass", "fail", "open"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]

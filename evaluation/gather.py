@@ -39,12 +39,12 @@ from evaluation.result_cache import summarise_hits
 from evaluation.training_support import collect_labels, measure_lookup_floor
 from evaluation.voc_measures import measure_voc
 from evaluation.voc_schema import describe_decoding
-from voc.config_file import hash_config
+from voc.config.file import hash_config
 from voc.errors import ConfigError
-from voc.manifest import commit_folder, is_finished
 from voc.progress import Progress
 from voc.prompts import hash_prompt
 from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
+from voc.store.manifest import commit_folder, is_finished
 
 RESULTS_FORMAT = "nightforge/results/2"
 RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"

@@ -28,12 +28,12 @@ from evaluation.coverage import list_few
 from evaluation.shards import Shard, finish_shard, say_if_finished
 from evaluation.voc_suite import FILE_NAME, SUITE, describe_inputs, load_test, make_line, summarise
 from voc.errors import ConfigError, CoverageError
-from voc.manifest import digest_bytes, digest_json
 from voc.prompts import COMMENT_PREFIX, hash_prompt, render_system
-from voc.records import VocRecord
+from voc.records.records import VocRecord
 from voc.responses import parse_response
 from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
-from voc.store import read_uri
+from voc.store.manifest import digest_bytes, digest_json
+from voc.store.uri import read_uri
 
 ID_KEYS = ("id", "custom_id", "recordId")
 IMPORTED = "imported"

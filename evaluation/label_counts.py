@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from evaluation.intervals import FloatArray
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 
 Path = tuple[str, ...]
 LabelSets = Sequence[Collection[Path]]

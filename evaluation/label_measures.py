@@ -12,7 +12,7 @@ from evaluation.label_counts import LabelSets, count_levels
 from evaluation.metrics import list_label_scores, score_hierarchy, score_level, sum_labels, to_figures
 from evaluation.resampling import Bootstrap, bootstrap_levels
 from evaluation.training_support import place_buckets, score_buckets
-from voc.taxonomy import LEVELS, LabelPath
+from voc.labels.taxonomy import LEVELS, LabelPath
 
 LEAF = LEVELS[-1]
 

@@ -13,11 +13,11 @@ from typing import Any
 from evaluation.lm_eval_results import list_task_problems, measure_task
 from evaluation.lm_eval_suite import FILE_NAME, suite_name
 from evaluation.resampling import Bootstrap
-from voc.config_lm_eval import LmEvalTaskConfig
+from voc.config.lm_eval import LmEvalTaskConfig
 from voc.errors import IntegrityError
-from voc.manifest import Manifest, read_manifest, verify_directory
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.run import ModelEntry, Run
+from voc.store.manifest import Manifest, read_manifest, verify_directory
 
 Line = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from evaluation.endpoint import find_served_model, read_card, read_key
 from evaluation.shards import PartFile
 from voc.errors import ModelError
-from voc.model_folder import digest_model, read_model_file
+from voc.models.folder import digest_model, read_model_file
 from voc.run import Run, find_model
 
 ModelKind = Literal["chat", "log_likelihood"]

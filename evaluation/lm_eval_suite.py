@@ -22,11 +22,11 @@ from evaluation.mmlu_protocols import read_chat_template
 from evaluation.request_ids import make_id
 from evaluation.shard_run import Line, run_shard
 from evaluation.shards import PartFile, Shard, add_shard_arguments
-from voc.config_lm_eval import LmEvalTaskConfig
+from voc.config.lm_eval import LmEvalTaskConfig
 from voc.errors import ConfigError
-from voc.manifest import digest_bytes
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.store.manifest import digest_bytes
 
 FILE_NAME = "samples.jsonl"
 

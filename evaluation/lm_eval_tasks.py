@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.lm_eval_run import ModelKind, silence
-from voc.config_lm_eval import LmEvalTaskConfig
+from voc.config.lm_eval import LmEvalTaskConfig
 from voc.errors import ConfigError, DataError
-from voc.manifest import digest_json
-from voc.store import open_uri
+from voc.store.manifest import digest_json
+from voc.store.uri import open_uri
 
 KINDS: dict[str, ModelKind] = {
     "generate_until": "chat",

@@ -15,7 +15,7 @@ import numpy as np
 
 from evaluation.intervals import FloatArray
 from evaluation.label_counts import LabelCounts, LabelSets, count_levels, ratios
-from voc.taxonomy import LabelPath
+from voc.labels.taxonomy import LabelPath
 
 Average = Literal["micro", "macro", "weighted", "samples"]
 AVERAGES: tuple[Average, ...] = ("micro", "macro", "weighted", "samples")

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from voc.config import MmluSuiteConfig
+from voc.config.night import MmluSuiteConfig
 from voc.errors import DataError
-from voc.manifest import digest_bytes, digest_json
 from voc.mmlu import MmluItem, load_mmlu_examples
-from voc.model_folder import read_model_file
+from voc.models.folder import read_model_file
 from voc.prompts import (
     MMLU_LETTER_PREFIX,
     Message,
@@ -29,6 +28,7 @@ from voc.prompts import (
     render_mmlu_log_likelihood,
     render_mmlu_question,
 )
+from voc.store.manifest import digest_bytes, digest_json
 
 Protocol = Literal["log_likelihood", "generative", "letter"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

@@ -23,11 +23,11 @@ from evaluation.mmlu_task import TASK_FOLDER, name_task
 from evaluation.shard_run import Line, run_shard
 from evaluation.shards import PartFile, Shard, add_shard_arguments
 from voc.errors import IntegrityError
-from voc.manifest import digest_bytes
 from voc.mmlu import MmluItem, digest_items, load_mmlu
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.prompts import MMLU_LETTERS, PROMPT_VERSION
 from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.store.manifest import digest_bytes
 
 FILE_NAME = "samples.jsonl"
 

@@ -15,11 +15,11 @@ from evaluation.decide import read_decision, read_results
 from evaluation.gather import ITEMS_NAME
 from evaluation.items import Items, read_items
 from voc.errors import ConfigError, DataError, IntegrityError, TaxonomyError
-from voc.manifest import Manifest, digest_bytes, read_manifest, verify_directory
+from voc.labels.changes import TaxonomyChanges, parse_changes
+from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.run import ModelEntry, Run, read_models
-from voc.store import read_uri
-from voc.taxonomy import Taxonomy, parse_taxonomy
-from voc.taxonomy_changes import TaxonomyChanges, parse_changes
+from voc.store.manifest import Manifest, digest_bytes, read_manifest, verify_directory
+from voc.store.uri import read_uri
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,9 +24,9 @@ from evaluation.chat_client import Completion
 from evaluation.clients import open_client
 from evaluation.endpoint import Endpoint, get_text
 from voc.errors import EndpointError
+from voc.labels.taxonomy import parse_taxonomy
 from voc.prompts import PromptVariant, render_messages
 from voc.run import Run
-from voc.taxonomy import parse_taxonomy
 
 _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 

@@ -16,7 +16,7 @@ from typing import Any
 from evaluation.decide import read_decision
 from voc.champion import ChampionRecord, append_champion, read_record
 from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
-from voc.model_folder import digest_model
+from voc.models.folder import digest_model
 from voc.run import Run, add_run_arguments, open_run
 
 PROMOTION_FORMAT = "nightforge/promotion/1"

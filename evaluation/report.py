@@ -19,9 +19,9 @@ from evaluation.plots import draw_plots
 from evaluation.report_content import build_report
 from evaluation.report_html import render_html
 from evaluation.report_table import format_table
-from voc.config_file import hash_config
-from voc.manifest import commit_folder, digest_bytes, is_finished
+from voc.config.file import hash_config
 from voc.run import Run, add_run_arguments, open_run
+from voc.store.manifest import commit_folder, digest_bytes, is_finished
 
 REPORT_VERSION = 3
 TEXT_NAME = "report.txt"

@@ -16,8 +16,8 @@ from evaluation.report_notes import write_notes
 from evaluation.report_rows import build_row, find_frontier, to_figure
 from evaluation.report_suites import read_suites
 from voc.errors import ObjectNotFoundError
-from voc.manifest import read_manifest
 from voc.run import ModelEntry, Run, read_models
+from voc.store.manifest import read_manifest
 
 REPORT_FORMAT = "nightforge/report/2"
 DATA_CARD = "data_card.html"

@@ -18,10 +18,10 @@ from typing import Any
 from evaluation.gather import BASE
 from evaluation.report_rows import SUITE_FIGURES, build_row
 from voc.errors import VocError
-from voc.layout import RunLayout
-from voc.manifest import Manifest, read_manifest
 from voc.run import Run
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.layout import RunLayout
+from voc.store.manifest import Manifest, read_manifest
 
 RUNS_PREFIX = "runs"
 _RESULTS = re.compile(r"runs/([^/]+)/evaluation/([^/]+)/results/manifest\.json")

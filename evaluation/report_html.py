@@ -16,7 +16,7 @@ from evaluation.metrics import AVERAGES, FIGURES
 from evaluation.report_rows import READINGS
 from evaluation.report_suites import group_stages
 from evaluation.report_table import format_figure
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 from voc.text_table import make_printable
 
 TEMPLATES = Path(__file__).parent / "templates"

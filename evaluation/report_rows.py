@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.metrics import FIGURES
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 
 LEAF = LEVELS[-1]
 READINGS = ("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained")

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from voc.manifest import read_manifest
 from voc.run import ModelEntry, Run
+from voc.store.manifest import read_manifest
 
 _SHARD = re.compile(r"([^/]+)/shard-\d+-of-\d+/manifest\.json")
 _SHARD_STAGE = re.compile(r"(.+)-\d{3}-of-(\d{3})")

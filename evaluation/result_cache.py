@@ -22,11 +22,11 @@ from typing import Any
 
 import voc
 from evaluation.endpoint import Endpoint
-from voc.config_serving import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.errors import StoreError
-from voc.layout import result_cache_key
-from voc.manifest import Manifest, commit_folder, describe_folder, digest_json, download_directory, read_manifest
 from voc.run import Run
+from voc.store.layout import result_cache_key
+from voc.store.manifest import Manifest, commit_folder, describe_folder, digest_json, download_directory, read_manifest
 
 CACHE_FORMAT = "nightforge/result-cache/1"
 _SOURCES = frozenset({".py", ".yaml"})

@@ -19,8 +19,8 @@ from evaluation.label_counts import ratios
 from evaluation.metrics import to_figures
 from evaluation.resampling import Bootstrap, name_ends, resample_sums
 from evaluation.voc_answers import VocAnswer
-from voc.records import Segment
-from voc.taxonomy import LabelPath
+from voc.labels.taxonomy import LabelPath
+from voc.records.records import Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,12 @@ from evaluation.endpoint import (
 )
 from evaluation.server_process import ServerProcess
 from evaluation.vllm_command import build_command, build_environment, write_settings
-from voc.config_serving import CLUSTER_HOST
+from voc.config.serving import CLUSTER_HOST
 from voc.errors import EndpointError, ServingError
-from voc.manifest import verify_directory
-from voc.model_folder import cache_folder, check_model_folder, digest_model, localise_model
+from voc.models.folder import cache_folder, check_model_folder, digest_model, localise_model
 from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
-from voc.store import open_uri
+from voc.store.manifest import verify_directory
+from voc.store.uri import open_uri
 
 POLL_S = 0.25
 HEALTH_EVERY_S = 15.0

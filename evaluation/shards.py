@@ -19,10 +19,10 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 from voc.errors import ConfigError
-from voc.manifest import commit_folder, digest_bytes, digest_json, is_finished
-from voc.model_folder import cache_folder
+from voc.models.folder import cache_folder
 from voc.run import Run
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import commit_folder, digest_bytes, digest_json, is_finished
 
 PART_SUFFIX = ".part.jsonl"
 COPY_EVERY_S = 30.0

@@ -1,7 +1,7 @@
 """Scores of two nights on the leaves that both of their taxonomies have, so that a change of the taxonomy is not read as a change
 of the model.
 
-Pure: it gets items and what `voc.shared_leaves` found, and returns items for the measures of `evaluation.metrics`.
+Pure: it gets items and what `voc.labels.shared_leaves` found, and returns items for the measures of `evaluation.metrics`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from evaluation.items import Items
-from voc.shared_leaves import restrict_to
-from voc.taxonomy import LabelPath, NodePath
+from voc.labels.shared_leaves import restrict_to
+from voc.labels.taxonomy import LabelPath, NodePath
 
 
 def restrict_items(items: Items, shared: Mapping[NodePath, LabelPath]) -> Items:

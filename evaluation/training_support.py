@@ -16,8 +16,8 @@ import numpy as np
 from evaluation.label_counts import IntArray, LabelCounts, count_labels
 from evaluation.metrics import score_level, sum_labels, to_figures
 from evaluation.resampling import score_group
-from voc.records import VocRecord
-from voc.taxonomy import LabelPath, Taxonomy
+from voc.labels.taxonomy import LabelPath, Taxonomy
+from voc.records.records import VocRecord
 
 BUCKETS = (("head", 0.5), ("torso", 0.8), ("tail", 1.0))
 UNSEEN = "unseen"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from voc.records import Segment, VocRecord
-from voc.taxonomy import LabelPath
+from voc.labels.taxonomy import LabelPath
+from voc.records.records import Segment, VocRecord
 
 
 @dataclass(frozen=True, slots=True)

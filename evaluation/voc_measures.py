@@ -19,8 +19,8 @@ from evaluation.resampling import Bootstrap, bootstrap_scores
 from evaluation.segmentation import measure_coverage, measure_segmentation
 from evaluation.training_support import TrainingLabels, assign_buckets
 from evaluation.voc_answers import VocAnswer
-from voc.taxonomy import LEVELS, Taxonomy
-from voc.text_damage import find_damage
+from voc.labels.taxonomy import LEVELS, Taxonomy
+from voc.records.text_damage import find_damage
 
 UNKNOWN_LANGUAGE = "unknown"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from voc.config import VocSuiteConfig
-from voc.manifest import digest_json
+from voc.config.night import VocSuiteConfig
+from voc.labels.taxonomy import LEVELS, Taxonomy
 from voc.responses import KEYS
-from voc.taxonomy import LEVELS, Taxonomy
+from voc.store.manifest import digest_json
 
 
 def build_response_format(taxonomy: Taxonomy) -> dict[str, Any]:

@@ -26,14 +26,14 @@ from evaluation.shard_run import Line, run_shard
 from evaluation.shards import PartFile, Shard, add_shard_arguments
 from evaluation.voc_schema import build_response_format, describe_decoding
 from voc.errors import IntegrityError
-from voc.manifest import digest_bytes
-from voc.model_folder import digest_model
+from voc.labels.taxonomy import Taxonomy, parse_taxonomy
+from voc.models.folder import digest_model
 from voc.progress import Progress
 from voc.prompts import hash_comment_prompt, hash_prompt, render_messages
-from voc.records import VocRecord, read_voc_rows
+from voc.records.records import VocRecord, read_voc_rows
 from voc.responses import PARSER_VERSION, parse_response
 from voc.run import Run, add_run_arguments, find_model, open_run
-from voc.taxonomy import Taxonomy, parse_taxonomy
+from voc.store.manifest import digest_bytes
 
 SUITE = "voc"
 FILE_NAME = "predictions.jsonl"

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from voc.config_file import check_config, dump_config
-from voc.layout import RunLayout
+from voc.config.file import check_config, dump_config
+from voc.labels.taxonomy import Leaf, format_taxonomy
 from voc.run import Run
-from voc.store import open_store
-from voc.taxonomy import Leaf, format_taxonomy
+from voc.store.layout import RunLayout
+from voc.store.uri import open_store
 
 LABELS = (("laptop", "battery", "life", "short"), ("laptop", "screen", "light", "bright"))
 RUN_ID = "tiny"

@@ -32,7 +32,9 @@ from training.metrics import METRICS_NAME, StepFigures, read_metrics, write_metr
 from training.process_group import Ranks
 from training.train_state import Stager, State, read_state, restore_state
 from voc.errors import CheckpointError, VocError
-from voc.manifest import (
+from voc.models.folder import cache_folder
+from voc.store.base import Store
+from voc.store.manifest import (
     MANIFEST_NAME,
     FileEntry,
     Manifest,
@@ -41,8 +43,7 @@ from voc.manifest import (
     verify_directory,
     write_manifest,
 )
-from voc.model_folder import cache_folder
-from voc.store import Store, open_store
+from voc.store.uri import open_store
 
 _ABANDON_S = 60.0  # a training that fails waits this long for a checkpoint that is being written
 

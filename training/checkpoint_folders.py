@@ -14,8 +14,9 @@ from typing import Any
 
 from training.job import TrainingJob
 from voc.errors import CheckpointError, IntegrityError, VocError
-from voc.manifest import MANIFEST_NAME, Manifest, digest_json, read_manifest
-from voc.store import Store, open_uri
+from voc.store.base import Store
+from voc.store.manifest import MANIFEST_NAME, Manifest, digest_json, read_manifest
+from voc.store.uri import open_uri
 
 _STEP = re.compile(r"/step-(\d{8})/")
 

@@ -23,10 +23,10 @@ from training.job import TrainingJob, is_trained, open_job
 from training.ray_trainer import build_trainer, set_train_variables
 from training.startup import ENTER_WORKER, StartupClock
 from training.vllm_smoke import ask_vllm, complete_card, has_draft
-from voc.config import ServingConfig
+from voc.config.night import ServingConfig
 from voc.errors import TrainingError, VocError
+from voc.models.vllm_environment import uses_gpu
 from voc.run import open_run
-from voc.vllm_environment import uses_gpu
 
 
 def train_on_ray(job: TrainingJob, clock: StartupClock, resume_from: str | None = None) -> None:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from training.metrics import StepFigures
 from training.process_group import Ranks
-from voc.config_training import TrainingConfig
+from voc.config.training import TrainingConfig
 
 StoppedBy = Literal["max_steps", "time_budget", "early_stop"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from corpus.base_model import BaseModel, open_base
 from corpus.samples import SampleReader
-from voc.config import NightforgeConfig
-from voc.config_training import ExpertsConfig, TrainingConfig
+from voc.config.night import NightforgeConfig
+from voc.config.training import ExpertsConfig, TrainingConfig
 from voc.errors import ConfigError, TrainingError
-from voc.manifest import Manifest, digest_bytes, is_finished, read_manifest
 from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
+from voc.store.manifest import Manifest, digest_bytes, is_finished, read_manifest
 
 # Settings of the training section that decide where, how visibly and how long an arm is trained, not what comes out.
 _PLACEMENT: dict[str, Any] = {

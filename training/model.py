@@ -31,7 +31,7 @@ from training.routing import watch_routing
 from voc.errors import ModelError
 
 if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
-    from voc.config_training import TrainingConfig
+    from voc.config.training import TrainingConfig
 
 # transformers imports torchao wherever it is installed, which then names every kernel that this build of PyTorch cannot load.
 logging.getLogger("torchao").setLevel(logging.ERROR)

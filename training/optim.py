@@ -19,7 +19,7 @@ from training.muon import Muon
 from voc.errors import ModelError
 
 if TYPE_CHECKING:  # a bare CUDA machine has no pydantic
-    from voc.config_training import OptimizerConfig
+    from voc.config.training import OptimizerConfig
 
 PEAK = "peak_learning_rate"
 

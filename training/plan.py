@@ -1,6 +1,6 @@
 """`python -m training plan --model ... --nodes N --gpus-per-node G --gpu-memory-gib M`: will it fit, and if not, what to change.
 
-Pure arithmetic (`voc.memory_plan`): no torch, no GPU, no weights. Exit code 1 if it does not fit.
+Pure arithmetic (`voc.memory.plan`): no torch, no GPU, no weights. Exit code 1 if it does not fit.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import argparse
 import json
 
 from voc.arguments import parse_overrides
-from voc.config_file import load_training, parse_training
-from voc.config_training import TrainingConfig
+from voc.config.file import load_training, parse_training
+from voc.config.presets import Preset, list_presets, read_preset
+from voc.config.training import TrainingConfig
 from voc.errors import ConfigError
-from voc.memory_advice import advise
-from voc.memory_plan import GIB, plan_memory
-from voc.memory_report import describe_plan, plan_to_json
-from voc.memory_setup import read_setup
-from voc.model_shapes import ModelShapes, parse_shapes, read_shapes
-from voc.presets import Preset, list_presets, read_preset
-from voc.store import open_uri
+from voc.memory.advice import advise
+from voc.memory.plan import GIB, plan_memory
+from voc.memory.report import describe_plan, plan_to_json
+from voc.memory.setup import read_setup
+from voc.models.shapes import ModelShapes, parse_shapes, read_shapes
+from voc.store.uri import open_uri
 
 NO_FIT_EXIT = 1
 # What a training section must state and a plan does not depend on, or a common value of it.

@@ -23,7 +23,7 @@ from training.job import TrainingJob
 from training.metrics import METRICS_NAME, StepFigures, count_steps
 from training.process_group import Ranks
 from voc.errors import ConfigError
-from voc.store import Store
+from voc.store.base import Store
 
 MLFLOW_RUN_NAME = "mlflow_run.json"
 

@@ -21,12 +21,12 @@ import yaml
 
 from training.job import TrainingJob
 from training.verification_card import CARD_NAME, format_card, refuse
-from voc.config import ServingConfig
+from voc.config.night import ServingConfig
 from voc.errors import IntegrityError, ModelError
-from voc.manifest import commit_folder, is_finished, read_manifest
-from voc.model_folder import localise_model
-from voc.store import Store
-from voc.vllm_environment import GIB, build_engine_environment, uses_gpu
+from voc.models.folder import localise_model
+from voc.models.vllm_environment import GIB, build_engine_environment, uses_gpu
+from voc.store.base import Store
+from voc.store.manifest import commit_folder, is_finished, read_manifest
 
 QUESTIONS_NAME = "smoke.json"  # only in a draft
 NEW_TOKENS = 16

@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 
 from voc.arguments import parse_overrides, run_command
-from voc.config import NightforgeConfig
-from voc.config_file import hash_config, load_config
-from voc.config_reference import describe_config
+from voc.config.file import hash_config, load_config
+from voc.config.night import NightforgeConfig
+from voc.config.reference import describe_config
 from voc.importers.acos import describe_import, import_acos, write_acos
-from voc.layout import model_key
 from voc.mixture import describe_odd_sums
-from voc.model_folder import put_model
-from voc.preflight import run_preflight
-from voc.store import open_store
+from voc.models.folder import put_model
+from voc.preflight.preflight import run_preflight
+from voc.store.layout import model_key
+from voc.store.uri import open_store
 
 
 def make_parser() -> argparse.ArgumentParser:

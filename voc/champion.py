@@ -9,8 +9,8 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
-from voc.layout import CHAMPION_PREFIX
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.layout import CHAMPION_PREFIX
 
 _RECORD = re.compile(rf"{CHAMPION_PREFIX}/(\d{{8}})\.json")
 

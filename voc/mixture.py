@@ -31,7 +31,7 @@ class Stratum(NamedTuple):
 
 
 class WeightedSource(Protocol):
-    """A source's part of a mixture; `voc.config.SourceWeight` is one."""
+    """A source's part of a mixture; `voc.config.night.SourceWeight` is one."""
 
     @property
     def name(self) -> str:

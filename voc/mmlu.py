@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from voc.errors import DataError
-from voc.manifest import digest_json
 from voc.prompts import MMLU_LETTERS
-from voc.store import read_uri
+from voc.store.manifest import digest_json
+from voc.store.uri import read_uri
 
 COLUMNS = ("question", "subject", "choices", "answer")
 HUB_CONFIGURATION = "all"

@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from voc.manifest import digest_json
-from voc.records import Segment
-from voc.taxonomy import Taxonomy
+from voc.labels.taxonomy import Taxonomy
+from voc.records.records import Segment
+from voc.store.manifest import digest_json
 
 PROMPT_VERSION = 1
 PromptVariant = Literal["internalized", "taxonomy"]

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voc.records import Segment, is_text
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
+from voc.records.records import Segment, is_text
 
 Failure = Literal[
     "empty",

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from voc.config import NightforgeConfig
-from voc.config_file import parse_config
+from voc.config.file import parse_config
+from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError, ObjectNotFoundError
-from voc.layout import RunLayout, check_name
-from voc.store import Store, open_store
+from voc.store.base import Store
+from voc.store.layout import RunLayout, check_name
+from voc.store.uri import open_store
 
 ModelKind = Literal["vllm", "openai", "bedrock", "imported"]
 

@@ -27,7 +27,7 @@ from corpus.comparison.ngrams import (
 )
 from corpus.parts import PartFile, read_batches
 from corpus.task_runner import MapParts
-from voc.config_data import ContaminationConfig
+from voc.config.data import ContaminationConfig
 from voc.errors import DataError
 
 _MAX_EXAMPLES = 10

@@ -33,7 +33,7 @@ from corpus.comparison.row_matches import RowMatches, match_rows
 from corpus.comparison.signatures import SignatureTask, write_signatures
 from corpus.parts import PartFile, read_cells
 from corpus.task_runner import MapParts
-from voc.config_data import DuplicatesConfig
+from voc.config.data import DuplicatesConfig
 from voc.errors import DataError
 
 REASONS = ("duplicate_id", "leakage_exact", "leakage_near", "label_conflict", "exact_duplicate", "near_duplicate")

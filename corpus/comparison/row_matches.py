@@ -16,7 +16,7 @@ import numpy as np
 from corpus.comparison.near_duplicates import NUM_PERM, choose_banding, cluster_texts, match_texts
 from corpus.comparison.row_groups import RowTable, find_conflicts, find_first_equal, find_first_equal_among
 from corpus.comparison.signatures import SignatureTask
-from voc.config_data import DuplicatesConfig
+from voc.config.data import DuplicatesConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from voc.errors import ConfigError
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit, RawRow
-    from voc.config_data import SourceConfig
-    from voc.refusals import Rejection
+    from voc.config.data import SourceConfig
+    from voc.records.refusals import Rejection
 
 Rows = Iterator["RawRow | Rejection"]
 

@@ -9,12 +9,12 @@ from corpus.readers.addresses import make_id_stem, make_row_id
 from corpus.readers.lines import RAW_CHARS, read_lines
 from corpus.rows import RawRow
 from voc.importers.acos import make_segments, parse_line
-from voc.records import VocRecord
-from voc.refusals import Rejection, RowError
+from voc.records.records import VocRecord
+from voc.records.refusals import Rejection, RowError
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 
 def read_acos(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> Iterator[RawRow | Rejection]:

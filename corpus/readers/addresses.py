@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from voc.store import Store, open_store, open_uri
+from voc.store.base import Store
+from voc.store.uri import open_store, open_uri
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 _CHUNK_BYTES = 1 << 20
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from corpus.readers.columns import shape_row
 from corpus.readers.lines import HEAD_BYTES, RAW_CHARS
 from corpus.rows import RawRow
-from voc.refusals import Rejection, RowError
+from voc.records.refusals import Rejection, RowError
 
 BATCH_ROWS = 256
 BATCH_BYTES = 16 << 20

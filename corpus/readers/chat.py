@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from voc.prompts import COMMENT_PREFIX
-from voc.refusals import RowError, is_text
+from voc.records.refusals import RowError, is_text
 from voc.responses import parse_response
 
 Format = Literal["voc", "general"]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from corpus.readers.lines import decode, parse_json
 from voc.errors import DataError
-from voc.refusals import RowError
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
+from voc.records.refusals import RowError
 
 if TYPE_CHECKING:
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 FLAT_FIELDS = (*LEVELS, "emotion")
 _VOC_FIELDS = ("id", "comment", "segments", *FLAT_FIELDS, "content", "lang", "source", "created_at")

@@ -18,11 +18,11 @@ from corpus.readers.columns import FLAT_FIELDS, plan_columns, shape_row
 from corpus.readers.lines import Line, read_lines, show_bytes
 from corpus.rows import RawRow
 from voc.errors import DataError
-from voc.refusals import Rejection, RowError, is_text
+from voc.records.refusals import Rejection, RowError, is_text
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 # Lines read again after an unclosed quote, per file: a file of nothing but such lines must not cost the square of its size.
 _MAX_REREAD_BYTES = 256 << 20

@@ -17,12 +17,12 @@ from corpus.readers.addresses import make_uri
 from corpus.readers.arrow_rows import BATCH_ROWS, read_batch
 from corpus.readers.columns import plan_columns
 from voc.errors import DataError
-from voc.refusals import Rejection
-from voc.store import open_store
+from voc.records.refusals import Rejection
+from voc.store.uri import open_store
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit, RawRow
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 _MARKS = ("dataset_dict.json", "state.json")
 

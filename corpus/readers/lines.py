@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from corpus.readers.addresses import open_file
 from corpus.rows import RawRow
-from voc.refusals import Rejection, RowError
+from voc.records.refusals import Rejection, RowError
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from corpus.readers.addresses import open_file
 from corpus.readers.arrow_rows import choose_batch_rows, read_batch
 from corpus.readers.columns import plan_columns
-from voc.refusals import Rejection
+from voc.records.refusals import Rejection
 
 if TYPE_CHECKING:
     from corpus.rows import InputSplit, RawRow
-    from voc.config_data import SourceConfig
+    from voc.config.data import SourceConfig
 
 # Arrow reads a column in pieces of this size, so a row group of gigabytes does not lie in memory.
 BUFFER_BYTES = 1 << 20

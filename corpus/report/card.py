@@ -33,7 +33,7 @@ from corpus.report.report_view import (
     list_reasons,
     sum_counts,
 )
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 from voc.text_table import make_printable
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -18,7 +18,7 @@ from corpus.report.card_axes import (
 )
 from corpus.report.card_summary import count
 from corpus.report.report_view import TEST, list_coverage
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 from voc.text_table import make_printable, shorten
 
 if TYPE_CHECKING:

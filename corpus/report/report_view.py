@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 
 TEST = "test"
 # The only texts that are taken from a part whose shape is not known here.

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voc.errors import DataError
-from voc.records import GeneralRecord, VocRecord
-from voc.taxonomy import LEVELS, Taxonomy
+from voc.labels.taxonomy import LEVELS, Taxonomy
+from voc.records.records import GeneralRecord, VocRecord
 
 PATH_SEPARATOR = " > "
 CLASS_KINDS = (*LEVELS, "path", "emotion", "segments")

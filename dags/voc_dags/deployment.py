@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from voc.config import NightforgeConfig
-from voc.config_file import load_config
+from voc.config.file import load_config
+from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError
 
 CONFIG_VARIABLE = "NIGHTFORGE_CONFIG"

@@ -14,10 +14,10 @@ from airflow.sdk import task
 from rayjob_provider.hooks.ray_job import RayJobHook
 from rayjob_provider.operators.ray_job import RayJobOperator
 from voc.arguments import ARGUMENTS_VARIABLE
-from voc.config_file import load_config
-from voc.layout import make_run_id
-from voc.preflight import run_preflight
+from voc.config.file import load_config
+from voc.preflight.preflight import run_preflight
 from voc.run import open_run, read_models
+from voc.store.layout import make_run_id
 from voc_dags.deployment import config_path, deployment_config, form_overrides
 
 RAY_CONNECTION = "ray_default"

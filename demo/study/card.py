@@ -9,7 +9,7 @@ from typing import Any
 from demo.study.comments import LABEL_NOISE_RATIO
 from demo.study.planted import OTHER_NEAR_PAIRS, PLANTED
 from demo.study.plots import draw_plots
-from voc.records import VocRecord
+from voc.records.records import VocRecord
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #20242a; }

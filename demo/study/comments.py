@@ -17,7 +17,7 @@ from demo.study.speaker import CUE_RATIO, Speaker
 from demo.study.taxonomy import Topic, list_topics, weigh_topics
 from demo.study.typos import add_typos
 from demo.study.words import LANGUAGES
-from voc.records import Segment, VocRecord
+from voc.records.records import Segment, VocRecord
 
 LANGUAGE_SHARES = dict(zip(LANGUAGES, (0.36, 0.2, 0.13, 0.1, 0.07, 0.05, 0.05, 0.04), strict=True))
 SEGMENT_SHARES = (0.42, 0.33, 0.17, 0.08)  # of one to four segments

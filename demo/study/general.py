@@ -10,7 +10,7 @@ from itertools import accumulate
 from demo.study import code, numbers, texts
 from demo.study.distinct import SeenTexts, split_words
 from demo.study.everyday import Turns, choose
-from voc.records import GeneralRecord
+from voc.records.records import GeneralRecord
 
 # category, share, writer
 WRITERS: tuple[tuple[str, float, Callable[[random.Random], Turns]], ...] = (

@@ -14,7 +14,7 @@ from dataclasses import replace
 from demo.study.comments import Comment
 from demo.study.taxonomy import list_topics
 from demo.study.typos import add_typos
-from voc.records import Segment, VocRecord
+from voc.records.records import Segment, VocRecord
 
 PLANTED = {"exact": 12, "conflict": 4, "near": 24}
 # Pairs of other training comments with a Jaccard of 0.8 or more: short ones that differ in their first or last words.

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.study.comments import EMOJI
+from voc.labels.taxonomy import LEVELS, LabelPath, Taxonomy
 from voc.prompts import render_system
-from voc.records import GeneralRecord, Segment, VocRecord
-from voc.taxonomy import LEVELS, LabelPath, Taxonomy
+from voc.records.records import GeneralRecord, Segment, VocRecord
 
 PROMPT_CHARACTERS_PER_TOKEN = 4.895
 PROMPT_ORIGIN = (

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import accumulate
 
 from demo.study.words import LANGUAGES, read_table
-from voc.taxonomy import LabelPath, Leaf, Taxonomy
+from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
 
 # kind of a thing -> the issues that it can have, in the order of the taxonomy
 KINDS = {

@@ -21,10 +21,10 @@ from demo.study.planted import PlantedPair, plant_duplicates
 from demo.study.statistics import CommentCounter, GeneralCounter, summarise
 from demo.study.taxonomy import make_taxonomy
 from voc.errors import ConfigError
-from voc.manifest import MANIFEST_NAME, FileEntry, Manifest, digest_file, is_finished, write_manifest
-from voc.records import GeneralRecord, VocRecord
-from voc.store import LocalStore
-from voc.taxonomy import format_taxonomy
+from voc.labels.taxonomy import format_taxonomy
+from voc.records.records import GeneralRecord, VocRecord
+from voc.store.local import LocalStore
+from voc.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest_file, is_finished, write_manifest
 
 TRAIN_COMMENTS, TEST_COMMENTS, GENERAL_ROWS = 14_511, 861, 4_837
 VERSION = 1  # of the texts: the same version, seed and scale mean the same bytes

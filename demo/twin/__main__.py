@@ -22,9 +22,9 @@ from demo.twin.services import AIRFLOW_USER, Twin, TwinAddress, read_address
 from demo.twin.watch import describe_failure, follow_run
 from voc.arguments import run_command
 from voc.errors import ConfigError, PreflightError
-from voc.layout import RunLayout
-from voc.model_folder import cache_folder
-from voc.store import open_store
+from voc.models.folder import cache_folder
+from voc.store.layout import RunLayout
+from voc.store.uri import open_store
 
 DAG_ID = "voc_nightly"
 GIB = 2**30

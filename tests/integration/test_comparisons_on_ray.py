@@ -17,7 +17,7 @@ from corpus.ray_session import list_worker_variables, map_on_ray
 from corpus.task_runner import MapParts, map_here
 from corpus.worker_pool import WorkerPool
 from tests.part_files import write_parts
-from voc.config_data import ContaminationConfig, DuplicatesConfig
+from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError
 
 TIMEOUT_S = 600  # a crowded machine needs minutes to start Ray

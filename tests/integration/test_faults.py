@@ -21,8 +21,8 @@ from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
 from training.metrics import read_metrics
-from voc.manifest import verify_directory
 from voc.run import Run
+from voc.store.manifest import verify_directory
 
 SEED = 20261125
 NUM_WORKERS = 2

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from voc.layout import RunLayout
-from voc.store import open_store
+from voc.store.layout import RunLayout
+from voc.store.uri import open_store
 
 pytestmark = pytest.mark.integration
 CONFIG = REPOSITORY / "tests" / "integration" / "smallest.yaml"

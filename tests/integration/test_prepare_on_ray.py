@@ -13,7 +13,7 @@ import pytest
 from corpus.prepare import prepare
 from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
-from voc.manifest import read_manifest, verify_directory
+from voc.store.manifest import read_manifest, verify_directory
 
 pytestmark = pytest.mark.integration
 

@@ -20,11 +20,11 @@ from evaluation.shards import Shard
 from evaluation.voc_suite import evaluate_voc
 from tests.tiny_model import DEFAULT_TEXTS, make_tiny_model
 from tests.unit.evaluation.served_run import LABEL, make_run, write_questions, write_test_set
-from voc.config_file import dump_config
+from voc.config.file import dump_config
 from voc.errors import EndpointError
-from voc.manifest import commit_folder, read_manifest
 from voc.run import ModelEntry, read_models, write_models
-from voc.store import LocalStore
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder, read_manifest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]  # a crowded machine imports vLLM for minutes
 

@@ -13,8 +13,8 @@ from evaluation.shards import Shard
 from evaluation.voc_suite import evaluate_voc
 from tests.tiny_model import make_tiny_model
 from tests.unit.evaluation.served_run import DIGEST, make_run, write_test_set
-from voc.manifest import read_manifest
 from voc.run import ModelEntry, write_models
+from voc.store.manifest import read_manifest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -16,8 +16,8 @@ from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
 from training.loop import train
 from training.metrics import StepFigures, read_metrics
-from voc.manifest import verify_directory
 from voc.run import Run
+from voc.store.manifest import verify_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600  # a crowded machine needs minutes to start Ray

@@ -19,8 +19,8 @@ from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
 from training.vllm_smoke import QUESTIONS_NAME, has_draft
 from voc.errors import IntegrityError, ModelError
-from voc.manifest import read_manifest, verify_directory
 from voc.run import Run
+from voc.store.manifest import read_manifest, verify_directory
 
 ARM = "mixed"
 

@@ -32,10 +32,11 @@ from typing import Any
 
 from voc.errors import ConfigError, DataError
 from voc.importers.acos_labels import label_of, make_taxonomy
-from voc.manifest import Manifest, commit_folder, digest_bytes, read_manifest
-from voc.records import RowError, Segment, VocRecord, read_voc_rows
-from voc.store import Store, open_uri
-from voc.taxonomy import LabelPath, Taxonomy, format_taxonomy, parse_taxonomy
+from voc.labels.taxonomy import LabelPath, Taxonomy, format_taxonomy, parse_taxonomy
+from voc.records.records import RowError, Segment, VocRecord, read_voc_rows
+from voc.store.base import Store
+from voc.store.manifest import Manifest, commit_folder, digest_bytes, read_manifest
+from voc.store.uri import open_uri
 
 IMPORTER_VERSION = 1
 SPLITS = ("train", "dev", "test")

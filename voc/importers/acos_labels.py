@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from voc.taxonomy import LabelPath, Leaf, Taxonomy
+from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
 
 OTHER = "Other"
 _HARDWARE = (

@@ -3,7 +3,7 @@ import random
 from benchmarks.planted_losses import PLANTS, draw_letter
 from evaluation.decomposition import SENTENCES
 from evaluation.mmlu_answers import read_strictly
-from voc.records import GeneralRecord
+from voc.records.records import GeneralRecord
 
 
 def test_drawn_letters_keep_question_and_form_and_are_right_by_chance_only():

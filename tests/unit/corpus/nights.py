@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from corpus.samples import Sample, SampleReader
-from voc.layout import RunLayout
-from voc.manifest import verify_directory
 from voc.run import Run
+from voc.store.layout import RunLayout
+from voc.store.manifest import verify_directory
 
 MakeRun = Callable[..., Run]
 ARM = "customer"

@@ -3,8 +3,8 @@
 import random
 
 from corpus.report.statistics import PartStatistics, cover_leaves, merge_statistics
-from voc.records import GeneralRecord, Segment, VocRecord
-from voc.taxonomy import Leaf, Taxonomy
+from voc.labels.taxonomy import Leaf, Taxonomy
+from voc.records.records import GeneralRecord, Segment, VocRecord
 
 NAUGHTY_LABEL = "<script>alert('x')</script> & 📷 $x_1$ " + "very long " * 12 + "עברית \x1b[31m"
 COMMENT = "the words of a customer that no report may show"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corpus.draw import SourceRows, plan_draw, sum_drawn
 from corpus.order import TrainingOrder
-from voc.config_arms import SourceWeight
+from voc.config.arms import SourceWeight
 from voc.errors import MixtureError
 from voc.mixture import MixturePlan, Stratum, apportion, parse_mixture, plan_mixture
 

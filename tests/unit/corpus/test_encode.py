@@ -11,9 +11,9 @@ from corpus.base_model import open_base
 from corpus.encode import IGNORE_INDEX, SampleEncoder, check_answers, list_learned_texts
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
 from tests.tiny_run import LABELS, make_voc_row
+from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer, render_messages
-from voc.records import GeneralRecord, RowError, parse_voc_record
-from voc.taxonomy import Leaf, Taxonomy
+from voc.records.records import GeneralRecord, RowError, parse_voc_record
 
 TAXONOMY = Taxonomy(tuple(Leaf(label, "what it is") for label in LABELS))
 CHAT = (

@@ -8,7 +8,7 @@ import pytest
 from corpus.file_places import StoredFile, localise, store_file
 from tests.s3_servers import BUCKET, moto_server
 from voc.errors import IntegrityError
-from voc.manifest import FileEntry
+from voc.store.manifest import FileEntry
 
 
 def test_in_a_folder_a_file_is_written_in_place(tmp_path: Path) -> None:

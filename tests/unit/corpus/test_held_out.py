@@ -19,8 +19,8 @@ from corpus.task_runner import map_here
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from tests.unit.corpus.nights import MakeRun, list_samples, read_lines, read_report, read_steps
 from voc.errors import DataError
-from voc.manifest import verify_directory
 from voc.run import Run
+from voc.store.manifest import verify_directory
 
 VALIDATION = {"every_steps": 2, "rows_per_stratum": 3}
 

@@ -14,9 +14,9 @@ from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
 from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError, MixtureError
-from voc.manifest import read_manifest, verify_directory
 from voc.mixture import parse_mixture
 from voc.run import Run, read_models
+from voc.store.manifest import read_manifest, verify_directory
 
 MakeRun = Callable[..., Run]
 

@@ -28,9 +28,9 @@ from tests.unit.corpus.nights import (
     to_jsonl,
 )
 from voc.errors import DataError
-from voc.manifest import FileEntry, Manifest, read_manifest, verify_directory, write_manifest
 from voc.run import Run
-from voc.store import open_store
+from voc.store.manifest import FileEntry, Manifest, read_manifest, verify_directory, write_manifest
+from voc.store.uri import open_store
 
 # A prefix on S3.
 

@@ -22,9 +22,9 @@ from tests.unit.corpus.nights import (
 )
 from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError
-from voc.manifest import FileEntry, Manifest, read_manifest, verify_directory, write_manifest
 from voc.run import Run
-from voc.store import open_store
+from voc.store.manifest import FileEntry, Manifest, read_manifest, verify_directory, write_manifest
+from voc.store.uri import open_store
 
 # Days.
 

@@ -7,7 +7,7 @@ from corpus.prepare import prepare
 from corpus.row_ids import read_row_ids
 from corpus.task_runner import map_here
 from tests.unit.corpus.nights import MakeRun
-from voc.manifest import read_manifest
+from voc.store.manifest import read_manifest
 
 
 def test_a_row_is_found_by_its_number_however_its_source_was_cut(

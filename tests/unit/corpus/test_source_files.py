@@ -13,8 +13,9 @@ from corpus.splits import list_splits
 from tests.s3_servers import BUCKET, S3Server, moto_server
 from tests.unit.corpus.readers.sources import make_row, make_source, name_items, to_jsonl
 from voc.errors import DataError
-from voc.manifest import commit_folder
-from voc.store import Store, open_store
+from voc.store.base import Store
+from voc.store.manifest import commit_folder
+from voc.store.uri import open_store
 
 ROWS = [make_row(number) for number in range(50)]
 DATA = to_jsonl(ROWS)

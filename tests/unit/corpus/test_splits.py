@@ -16,7 +16,7 @@ from corpus.rows import InputSplit
 from corpus.splits import digest_files, find_day, list_splits
 from tests.unit.corpus.readers.sources import make_row, make_source, to_jsonl
 from voc.errors import ConfigError, DataError
-from voc.manifest import digest_bytes
+from voc.store.manifest import digest_bytes
 
 ROW = to_jsonl([make_row(1)])
 LAST = date(2026, 11, 23)

@@ -12,8 +12,8 @@ from corpus.encode import SampleEncoder
 from corpus.packing import plan_packing
 from demo.study.write import make_study_corpus
 from tests.tiny_model import make_tiny_model
-from voc.records import RowError, parse_general_record, parse_voc_record
-from voc.taxonomy import parse_taxonomy
+from voc.labels.taxonomy import parse_taxonomy
+from voc.records.records import RowError, parse_general_record, parse_voc_record
 
 MAX_SEQ_LEN = 2048
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from corpus.writers import write_converse
 from tests.unit.corpus.readers.sources import make_source, read_values, to_jsonl
 from voc.errors import DataError
+from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_system
-from voc.records import GeneralRecord, Segment, VocRecord, parse_general_record
-from voc.taxonomy import Leaf, Taxonomy
+from voc.records.records import GeneralRecord, Segment, VocRecord, parse_general_record
 
 PATH = ("Product", "Battery", "Use", "Runtime")
 TAXONOMY = Taxonomy((Leaf(PATH, "how long it lasts"), Leaf(("Service", "Support", "Use", "Speed"), "how fast")))

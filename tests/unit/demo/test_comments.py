@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 
 from demo.comments import comment_words, make_records, make_taxonomy, score_look_up
-from voc.records import Segment, VocRecord, read_voc_rows
-from voc.taxonomy import format_taxonomy, parse_taxonomy
+from voc.labels.taxonomy import format_taxonomy, parse_taxonomy
+from voc.records.records import Segment, VocRecord, read_voc_rows
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from demo.recipe import Recipe
 from demo.wordings import TEST_QUESTIONS, render_wording
 from demo.world import make_world
 from voc.arguments import run_command
-from voc.manifest import verify_directory
-from voc.model_folder import list_model_problems
-from voc.store import LocalStore
+from voc.models.folder import list_model_problems
+from voc.store.local import LocalStore
+from voc.store.manifest import verify_directory
 
 TINY = Recipe(pretrain_steps=2, pretrain_batch_size=4, train_comments=200, test_comments=20, questions=50, threads=1)
 

@@ -15,11 +15,11 @@ from demo.study.statistics import measure_corpus
 from demo.study.taxonomy import EMOTIONS
 from demo.study.write import FILES, make_study_corpus
 from voc.arguments import USER_ERROR_EXIT, run_command
-from voc.manifest import verify_directory
-from voc.records import read_general_rows, read_voc_rows
+from voc.labels.taxonomy import parse_taxonomy
+from voc.records.records import read_general_rows, read_voc_rows
 from voc.responses import looks_like_voc
-from voc.store import LocalStore
-from voc.taxonomy import parse_taxonomy
+from voc.store.local import LocalStore
+from voc.store.manifest import verify_directory
 
 CLOSED_SERVICE_CATEGORIES = {
     "chat", "math", "code", "stem", "instruction-following", "rag", "translation", "planning", "factuality",

@@ -21,7 +21,7 @@ from demo.study.taxonomy import EMOTIONS, KINDS, list_topics, make_taxonomy, wei
 from demo.study.texts import ask_instruction
 from demo.study.typos import add_typos
 from demo.study.words import LANGUAGES, Phrase, parse_phrase, read_lists, read_table
-from voc.records import Segment, VocRecord
+from voc.records.records import Segment, VocRecord
 
 EXTRA = {"lang": "en", "source": "web_shop", "created_at": "2026-11-01T00:00:00Z"}
 KNOWN_SLOTS = {"n", "t", "v", "order", "phone", "mail", "city", "name"}

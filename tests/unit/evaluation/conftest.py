@@ -13,16 +13,16 @@ import pytest
 
 from evaluation.mmlu_answers import describe_answer
 from evaluation.mmlu_protocols import make_asking
-from voc.config_file import check_config, dump_config
-from voc.layout import RunLayout
-from voc.manifest import commit_folder, read_manifest, write_manifest
+from voc.config.file import check_config, dump_config
+from voc.labels.taxonomy import Leaf, Taxonomy, format_taxonomy
 from voc.mixture import Stratum, plan_mixture
 from voc.mmlu import load_mmlu
 from voc.prompts import hash_comment_prompt, hash_prompt, render_answer
-from voc.records import Segment, VocRecord
+from voc.records.records import Segment, VocRecord
 from voc.run import ModelEntry, Run, open_run, write_models
-from voc.store import LocalStore
-from voc.taxonomy import Leaf, Taxonomy, format_taxonomy
+from voc.store.layout import RunLayout
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder, read_manifest, write_manifest
 
 RUN_ID = "night-1"
 NUM_TRAIN, NUM_TEST, NUM_MMLU, NUM_SHARDS = 160, 150, 280, 2

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.endpoint import Endpoint, write_endpoint
-from voc.config_file import check_config
-from voc.external_models import list_external_entries
-from voc.layout import RunLayout
+from voc.config.file import check_config
+from voc.preflight.external_models import list_external_entries
 from voc.run import ModelEntry, Run, write_models
-from voc.store import LocalStore
+from voc.store.layout import RunLayout
+from voc.store.local import LocalStore
 
 DIGEST = "d" * 64
 LABEL = {"L1": "Product", "L2": "Battery", "L3": "Life", "L4": "Short"}

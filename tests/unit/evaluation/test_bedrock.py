@@ -7,9 +7,9 @@ from evaluation.chat_client import PromptTooLongError, RequestRefusedError, gath
 from evaluation.endpoint import Endpoint
 from evaluation.retry import RetryPolicy
 from tests.unit.evaluation.bedrock_stand_in import ACCESS_KEY, MODEL, REGION, SECRET_KEY, BedrockStandIn
-from voc.bedrock import check_bedrock
-from voc.config_external import BedrockModelConfig
+from voc.config.external import BedrockModelConfig
 from voc.errors import EndpointError
+from voc.preflight.bedrock import check_bedrock
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_a_quota_is_waited_for_longer_than_a_broken_service(service):
 
 
 def test_an_answer_that_never_comes_is_a_named_error(service, monkeypatch):
-    monkeypatch.setattr("voc.bedrock.READ_TIMEOUT_S", 600)
+    monkeypatch.setattr("voc.preflight.bedrock.READ_TIMEOUT_S", 600)
     monkeypatch.setattr("evaluation.bedrock.make_client", quick_client)
     service.delay_s = 1.0
     with pytest.raises(EndpointError, match=r"failed 2 times.*[Rr]ead timeout"):
@@ -121,7 +121,7 @@ def test_an_answer_that_never_comes_is_a_named_error(service, monkeypatch):
 
 
 def quick_client(*arguments, **options):
-    from voc.bedrock import make_client
+    from voc.preflight.bedrock import make_client
 
     return make_client(*arguments, **options, read_timeout_s=0.2)
 

@@ -14,9 +14,10 @@ from tests.s3_servers import BUCKET, moto_server
 from tests.unit.evaluation.bedrock_stand_in import ACCESS_KEY, MODEL, REGION, SECRET_KEY, BedrockStandIn
 from tests.unit.evaluation.served_run import LABEL, make_run, write_test_set
 from voc.errors import EndpointError
-from voc.manifest import read_manifest
-from voc.store import LocalStore, read_uri
-from voc.store_s3 import S3Store
+from voc.store.local import LocalStore
+from voc.store.manifest import read_manifest
+from voc.store.s3 import S3Store
+from voc.store.uri import read_uri
 
 FOLDER = f"s3://{BUCKET}/batches"
 ROLE = "arn:aws:iam::123456789012:role/batch"

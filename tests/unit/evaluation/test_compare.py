@@ -14,8 +14,8 @@ from evaluation.gather import gather
 from evaluation.items import Items
 from evaluation.nights import Night
 from voc.errors import TaxonomyError
+from voc.labels.taxonomy import LEVELS, Leaf, Taxonomy
 from voc.run import ModelEntry, open_run, write_models
-from voc.taxonomy import LEVELS, Leaf, Taxonomy
 
 OLD, NEW, WORSE, MIX = "night-1", "night-2", "night-3", "mix-75-25"
 GONE, ADDED = ("Delivery", "Time", "Time quality", "Time good"), ("Delivery", "Time", "Time quality", "Time new")

@@ -11,8 +11,8 @@ from tests.unit.evaluation.bedrock_stand_in import ACCESS_KEY, MODEL, REGION, SE
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, make_run, write_questions, write_test_set
 from voc.errors import ConfigError, EndpointError
-from voc.manifest import read_manifest
 from voc.run import read_models
+from voc.store.manifest import read_manifest
 
 ANSWER = json.dumps([{"content": "comment", **LABEL, "emotion": "sad"}])
 

@@ -6,7 +6,7 @@ from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD, VOC
 from evaluation.gate import Check, check_general_change, check_share, check_voc_gain, conclude, judge
 from evaluation.intervals import Interval
 from evaluation.items import Items
-from voc.config import DecisionConfig
+from voc.config.night import DecisionConfig
 
 A = ("a", "a", "a", "a")
 

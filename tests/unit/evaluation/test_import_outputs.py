@@ -6,11 +6,11 @@ import pytest
 from evaluation.import_outputs import import_outputs, match_outputs, read_inference, read_prompt
 from tests.unit.evaluation.served_run import LABEL, make_run, write_test_set
 from voc.errors import ConfigError, CoverageError
-from voc.manifest import read_manifest
+from voc.labels.taxonomy import parse_taxonomy
 from voc.prompts import hash_comment_prompt, hash_prompt, render_messages
-from voc.records import Segment, VocRecord
+from voc.records.records import Segment, VocRecord
 from voc.run import find_model
-from voc.taxonomy import parse_taxonomy
+from voc.store.manifest import read_manifest
 
 ANSWER = json.dumps([{"content": "comment", **LABEL, "emotion": "sad"}])
 LABELS = ("Product", "Battery", "Life", "Short")

@@ -16,10 +16,10 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import announce, make_run, write_questions
 from tests.unit.evaluation.test_mmlu_suite import make_tokenizer
-from voc.config_lm_eval import LmEvalTaskConfig
+from voc.config.lm_eval import LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
-from voc.manifest import read_manifest
 from voc.run import read_models
+from voc.store.manifest import read_manifest
 
 NUM = 10
 

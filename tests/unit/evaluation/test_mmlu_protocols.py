@@ -4,9 +4,9 @@ import pytest
 
 from evaluation.mmlu_protocols import Asking, read_chat_template
 from voc.errors import IntegrityError
-from voc.manifest import commit_folder
 from voc.mmlu import MmluItem
-from voc.store import LocalStore
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder
 
 ITEM = MmluItem(0, "mmlu-000000", "virology", None, "Which?", ("a", "b", "c", "d"), "B")
 

@@ -10,7 +10,7 @@ from tests.tiny_model import DEFAULT_TEXTS, train_bpe
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import announce, make_run, write_questions, write_test_set
 from voc.errors import EndpointError
-from voc.manifest import digest_bytes, read_manifest
+from voc.store.manifest import digest_bytes, read_manifest
 
 NUM = 21
 

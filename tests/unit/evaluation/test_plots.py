@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.plots import MAX_BARS, draw_classes, draw_plots, draw_trade_off
-from voc.taxonomy import LEVELS
+from voc.labels.taxonomy import LEVELS
 
 
 def _figure(value):

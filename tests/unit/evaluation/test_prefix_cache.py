@@ -8,8 +8,8 @@ from evaluation.shards import Shard
 from evaluation.voc_suite import evaluate_voc, load_test
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
-from voc.manifest import read_manifest
 from voc.prompts import render_system
+from voc.store.manifest import read_manifest
 
 PAGE = """# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
 # TYPE vllm:prefix_cache_queries_total counter

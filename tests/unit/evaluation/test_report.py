@@ -19,7 +19,7 @@ from evaluation.report_content import build_report
 from evaluation.report_html import format_duration
 from evaluation.report_table import format_columns, format_figure, format_table
 from voc.errors import ObjectNotFoundError
-from voc.manifest import Manifest, write_manifest
+from voc.store.manifest import Manifest, write_manifest
 
 CUSTOMER = "customer-only"
 

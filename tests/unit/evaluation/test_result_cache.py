@@ -15,10 +15,10 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_tasks
 from tests.unit.evaluation.served_run import DIGEST, make_run, write_questions, write_test_set
 from tests.unit.evaluation.test_mmlu_suite import make_tokenizer
-from voc.config_lm_eval import LmEvalTaskConfig
-from voc.layout import CACHE_PREFIX, RunLayout
-from voc.manifest import Manifest, read_manifest
+from voc.config.lm_eval import LmEvalTaskConfig
 from voc.run import ModelEntry, write_models
+from voc.store.layout import CACHE_PREFIX, RunLayout
+from voc.store.manifest import Manifest, read_manifest
 
 SHARD = Shard(0, 1)
 SUITES = {

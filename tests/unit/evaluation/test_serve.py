@@ -13,9 +13,9 @@ from tests.unit.evaluation.endpoint_stand_in import KEY
 from tests.unit.evaluation.served_run import DIGEST, make_run
 from tests.unit.evaluation.test_server_process import wait_until
 from voc.errors import ConfigError, IntegrityError, ModelError, ServingError
-from voc.manifest import commit_folder
 from voc.run import ModelEntry
-from voc.store import LocalStore
+from voc.store.local import LocalStore
+from voc.store.manifest import commit_folder
 
 # What serve talks to: health, a card behind the key, a version. `die` ends it at the second health check.
 SERVER = """

@@ -2,7 +2,7 @@ import pytest
 
 from evaluation.shards import PartFile, Shard
 from voc.errors import ConfigError
-from voc.store import LocalStore
+from voc.store.local import LocalStore
 
 
 class FarStore(LocalStore):

@@ -4,7 +4,7 @@ from evaluation.items import Items
 from evaluation.label_counts import count_labels
 from evaluation.metrics import score_labels
 from evaluation.shared_labels import restrict_items
-from voc.taxonomy import LabelPath, NodePath
+from voc.labels.taxonomy import LabelPath, NodePath
 
 SHARED: dict[NodePath, LabelPath] = {("A", "B", "C", name): ("A", "B", "C", name.upper()) for name in "ab"}
 SAME: dict[NodePath, LabelPath] = {leaf: leaf for leaf in SHARED.values()}

@@ -11,8 +11,8 @@ from evaluation.training_support import (
     measure_lookup_floor,
     score_buckets,
 )
-from voc.records import Segment, VocRecord
-from voc.taxonomy import Leaf, Taxonomy
+from voc.labels.taxonomy import Leaf, Taxonomy
+from voc.records.records import Segment, VocRecord
 
 PATHS = [("x", "x", "x", name) for name in "abcdef"]
 TAXONOMY = Taxonomy(tuple(Leaf(path, "") for path in PATHS))

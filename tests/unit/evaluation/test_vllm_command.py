@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.vllm_command import build_command, build_environment, write_settings
-from voc.config import ServingConfig
+from voc.config.night import ServingConfig
 
 KEY = "the-secret-key"
 

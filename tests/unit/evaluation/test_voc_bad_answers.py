@@ -14,9 +14,9 @@ from evaluation.voc_measures import measure_voc
 from evaluation.voc_suite import evaluate_voc, load_test
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
-from voc.manifest import read_manifest
-from voc.records import Segment
+from voc.records.records import Segment
 from voc.responses import Failure
+from voc.store.manifest import read_manifest
 
 SEGMENT = {"content": "comment", **LABEL, "emotion": "sad"}
 GOOD = json.dumps([SEGMENT])

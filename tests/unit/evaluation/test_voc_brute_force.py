@@ -17,8 +17,8 @@ from evaluation.training_support import TrainingLabels, assign_buckets
 from evaluation.voc_answers import VocAnswer
 from evaluation.voc_measures import measure_voc
 from tests.unit.evaluation import voc_brute_force as brute
-from voc.records import Segment, VocRecord
-from voc.taxonomy import Leaf, Taxonomy
+from voc.labels.taxonomy import Leaf, Taxonomy
+from voc.records.records import Segment, VocRecord
 
 LEAVES = [
     ("a", "a", "a", "a"),

@@ -13,10 +13,10 @@ from evaluation.coverage import list_coverage_problems
 from evaluation.endpoint import KEY_VARIABLE
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
-from voc.config_file import dump_config
-from voc.manifest import verify_directory
+from voc.config.file import dump_config
+from voc.labels.taxonomy import parse_taxonomy
 from voc.prompts import hash_comment_prompt, hash_prompt
-from voc.taxonomy import parse_taxonomy
+from voc.store.manifest import verify_directory
 
 NUM_ITEMS, CONCURRENCY = 60, 3
 ANSWER = json.dumps([{"content": "comment", **LABEL, "emotion": "sad"}])

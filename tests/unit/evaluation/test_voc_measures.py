@@ -9,8 +9,8 @@ from evaluation.segmentation import measure_coverage, measure_segmentation
 from evaluation.training_support import TrainingLabels
 from evaluation.voc_answers import VocAnswer
 from evaluation.voc_measures import measure_rates, measure_voc
-from voc.records import Segment, VocRecord
-from voc.taxonomy import Leaf, Taxonomy
+from voc.labels.taxonomy import Leaf, Taxonomy
+from voc.records.records import Segment, VocRecord
 
 A, B, C = ("x", "y", "z", "a"), ("x", "y", "z", "b"), ("q", "q", "q", "q")
 D, E = ("x", "y", "w", "d"), ("x", "v", "v", "e")

@@ -6,11 +6,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from evaluation.voc_schema import build_response_format, build_segment_schema, describe_decoding
-from voc.config import VocSuiteConfig
+from voc.config.night import VocSuiteConfig
+from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer
-from voc.records import Segment
+from voc.records.records import Segment
 from voc.responses import KEYS
-from voc.taxonomy import Leaf, Taxonomy
 
 
 def make_taxonomy(num):

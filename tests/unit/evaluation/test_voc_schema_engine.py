@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks.score_rows import make_leaves
 from evaluation.voc_schema import build_response_format
+from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer
-from voc.records import Segment
-from voc.taxonomy import Leaf, Taxonomy
+from voc.records.records import Segment
 
 xgrammar = pytest.importorskip("xgrammar")
 LEAVES = make_leaves()

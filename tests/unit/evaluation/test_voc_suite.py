@@ -8,7 +8,7 @@ from evaluation.voc_suite import evaluate_voc
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
 from voc.errors import EndpointError
-from voc.manifest import read_manifest, verify_directory
+from voc.store.manifest import read_manifest, verify_directory
 
 ANSWER = json.dumps([{"content": "comment", **LABEL, "emotion": "sad"}])
 

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from voc.config_file import load_config
+from voc.config.file import load_config
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "configs" / "nightly.yaml"

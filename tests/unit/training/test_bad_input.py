@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
 from tests.tiny_run import create_tiny_run, make_voc_row, write_lines
 from training.__main__ import main
-from voc.config_file import check_config
+from voc.config.file import check_config
 from voc.errors import ConfigError
 from voc.run import Run
 

@@ -15,8 +15,8 @@ from training.model import load_model
 from training.optim import build_optimizers
 from training.process_group import Ranks, join_ranks
 from voc.errors import CheckpointError, StoreError
-from voc.manifest import is_finished
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.manifest import is_finished
 
 MakeJob = Callable[..., TrainingJob]
 

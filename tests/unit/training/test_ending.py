@@ -16,9 +16,9 @@ from training.ending import Ending, is_forgetting
 from training.job import TrainingJob, is_trained, open_job
 from training.loop import train
 from training.process_group import Ranks, join_ranks
-from voc.config_training import TrainingConfig
+from voc.config.training import TrainingConfig
 from voc.errors import TrainingError
-from voc.manifest import read_manifest
+from voc.store.manifest import read_manifest
 
 MakeJob = Callable[..., TrainingJob]
 EXPLODING = {"name": "adamw", "learning_rate": 0.5, "warmup_steps": 0}

@@ -28,11 +28,11 @@ from training.model import load_model
 from training.optim import build_optimizers
 from training.process_group import join_ranks
 from training.step import compute_gradients, reduce_figures, update
-from voc.config_training import ExpertsConfig, OptimizerConfig, TrainingConfig
+from voc.config.training import ExpertsConfig, OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
-from voc.manifest import verify_directory
 from voc.run import Run, open_run
-from voc.store import open_store
+from voc.store.manifest import verify_directory
+from voc.store.uri import open_store
 
 NUM_EXPERTS = 8
 STEPS = 3

@@ -18,7 +18,7 @@ from training.batches import Batch, Document, build_batch
 from training.experts import choose_experts_kernel, list_expert_layers
 from training.model import compute_loss_sum, load_model, read_model
 from training.process_group import join_ranks
-from voc.config_training import ExpertsConfig, OptimizerConfig, TrainingConfig
+from voc.config.training import ExpertsConfig, OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
 
 SMALL = {

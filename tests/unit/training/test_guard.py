@@ -20,7 +20,7 @@ from training.model import load_model
 from training.optim import build_optimizers
 from training.process_group import join_ranks
 from voc.errors import TrainingError
-from voc.manifest import read_manifest
+from voc.store.manifest import read_manifest
 
 MakeJob = Callable[..., TrainingJob]
 

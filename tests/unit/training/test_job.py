@@ -11,7 +11,7 @@ from corpus.part_files import open_tokens
 from corpus.prepare import prepare
 from corpus.task_runner import map_here
 from training.job import TrainingJob, check_experts, is_trained, open_job
-from voc.config_training import ExpertsConfig
+from voc.config.training import ExpertsConfig
 from voc.errors import ConfigError, IntegrityError, TrainingError
 from voc.run import Run
 

@@ -13,7 +13,7 @@ from training.loop import train
 from training.metrics import read_metrics
 from training.model import read_model
 from voc.errors import TrainingError
-from voc.manifest import read_manifest, verify_directory
+from voc.store.manifest import read_manifest, verify_directory
 
 MakeJob = Callable[..., TrainingJob]
 

@@ -16,7 +16,7 @@ from training.attention import PACKED
 from training.batches import Document, build_batch
 from training.model import attach_loss, compute_loss_sum, load_model, read_model
 from training.process_group import join_ranks
-from voc.config_training import OptimizerConfig, TrainingConfig
+from voc.config.training import OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
 
 TRAINING = TrainingConfig(

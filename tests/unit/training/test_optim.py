@@ -15,7 +15,7 @@ from training.optim import (
     split_parameters,
     sum_squares,
 )
-from voc.config_training import OptimizerConfig
+from voc.config.training import OptimizerConfig
 
 CONFIG = OptimizerConfig(name="muon", learning_rate=1e-3, warmup_steps=4, final_learning_rate_ratio=0.1)
 

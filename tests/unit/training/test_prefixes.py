@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from training.batches import IGNORE_INDEX, Batch, Document, build_batch
 from training.model import compute_loss_sum, read_model
 from training.prefixes import Group, group_by_prefix, lay_out_segments
-from voc.config_training import OptimizerConfig, TrainingConfig
+from voc.config.training import OptimizerConfig, TrainingConfig
 
 ARRAYS = st.lists(st.lists(st.integers(0, 2), max_size=7).map(lambda ids: np.array(ids, dtype=np.int32)), max_size=6)
 

@@ -13,7 +13,7 @@ from training.model import load_model, read_model
 from training.process_group import join_ranks
 from training.routing import StepRouting, describe_routing, get_routing, watch_routing
 from training.step import StepTotals, compute_gradients, reduce_figures
-from voc.config_training import ExpertsConfig, OptimizerConfig, TrainingConfig
+from voc.config.training import ExpertsConfig, OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
 
 NUM_EXPERTS = 8

@@ -17,7 +17,7 @@ from training.model import load_model
 from training.optim import build_optimizers
 from training.process_group import join_ranks
 from training.step import compute_gradients, reduce_figures, update
-from voc.config_training import OptimizerConfig, TrainingConfig
+from voc.config.training import OptimizerConfig, TrainingConfig
 
 LENGTHS = [20, 30, 25, 12, 28, 17]
 MAX_GRAD_NORM = 0.5

@@ -20,9 +20,9 @@ from training.model import compute_loss_sum, load_model, read_model
 from training.process_group import Ranks, join_ranks
 from training.validation import StratumLoss, Validation, combine_losses
 from voc.errors import TrainingError
-from voc.manifest import read_manifest
 from voc.mixture import Stratum
 from voc.run import open_run
+from voc.store.manifest import read_manifest
 
 MakeJob = Callable[..., TrainingJob]
 

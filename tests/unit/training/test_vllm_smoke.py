@@ -11,9 +11,9 @@ import yaml
 from training.job import TrainingJob, is_trained
 from training.loop import train
 from training.vllm_smoke import QUESTIONS_NAME, complete_card, describe_engine, has_draft, judge_answers
-from voc.config import ServingConfig
+from voc.config.night import ServingConfig
 from voc.errors import IntegrityError
-from voc.manifest import read_manifest, verify_directory
+from voc.store.manifest import read_manifest, verify_directory
 
 MakeJob = Callable[..., TrainingJob]
 LIKELY = {"3": -0.1, "4": -2.0}

@@ -15,9 +15,9 @@ from training.batches import Document, build_batch
 from training.model import compute_logits, load_model, read_model
 from training.process_group import join_ranks
 from training.weights import group_by_layer, plan_files, write_weights
-from voc.config_training import OptimizerConfig, TrainingConfig
+from voc.config.training import OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
-from voc.weight_files import list_weight_files, read_tensor_layout
+from voc.models.weight_files import list_weight_files, read_tensor_layout
 
 TRAINING = TrainingConfig(
     max_steps=1,

@@ -16,7 +16,8 @@ import yaml
 from hypothesis import settings
 
 from tests.s3_servers import BUCKET, S3Server, ceph_server, missing_ceph_programs, moto_server
-from voc.store import Store, open_store
+from voc.store.base import Store
+from voc.store.uri import open_store
 
 settings.register_profile("quick", deadline=None, max_examples=40, database=None)
 settings.load_profile("quick")

@@ -7,7 +7,8 @@ import pytest
 
 from voc.champion import ChampionRecord, append_champion, last_number, read_champion
 from voc.errors import ObjectExistsError
-from voc.store import Store, open_store
+from voc.store.base import Store
+from voc.store.uri import open_store
 
 NUM_RACERS = 8
 RECORD = ChampionRecord("file:///m", "digest", "run-1", "mix", "better by 0.1", "2026-11-22T03:00:00+00:00")

@@ -15,8 +15,8 @@ from tests.unit.voc.conftest import Night, voc_row
 from voc.__main__ import make_parser
 from voc.arguments import parse_overrides, run_command
 from voc.errors import ConfigError
-from voc.manifest import verify_directory
-from voc.store import open_store
+from voc.store.manifest import verify_directory
+from voc.store.uri import open_store
 
 
 def command(*words: str) -> int:
@@ -83,7 +83,7 @@ def test_bad_input_is_one_message_exit_2_and_no_artefact(
 def test_an_s3_store_that_nobody_serves_is_a_finding(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("voc.store_s3.MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("voc.store.s3.MAX_ATTEMPTS", 1)
     for name, value in S3Server(f"http://127.0.0.1:{free_port()}", "key", "secret").environment.items():
         monkeypatch.setenv(name, value)
     assert preflight(night, "--set", "store.uri=s3://bucket/prefix") == 2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voc.config_arms import SourceWeight
+from voc.config.arms import SourceWeight
 from voc.errors import MixtureError
 from voc.mixture import (
     MixturePlan,

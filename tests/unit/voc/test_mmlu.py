@@ -6,7 +6,7 @@ from tests.s3_servers import BUCKET
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError, ObjectNotFoundError
 from voc.mmlu import digest_items, load_mmlu, load_mmlu_examples
-from voc.store import open_store
+from voc.store.uri import open_store
 
 ROW = {"question": "q", "subject": "s", "choices": ["a", "b", "c", "d"], "answer": 3}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 from tests.unit.voc.conftest import TAXONOMY_CSV
+from voc.labels.taxonomy import Leaf, Taxonomy, parse_taxonomy
 from voc.prompts import (
     MMLU_CLOSING_SENTENCE,
     MMLU_INSTRUCTION,
@@ -13,9 +14,8 @@ from voc.prompts import (
     render_mmlu_log_likelihood,
     render_system,
 )
-from voc.records import Segment
+from voc.records.records import Segment
 from voc.responses import parse_response
-from voc.taxonomy import Leaf, Taxonomy, parse_taxonomy
 
 TAXONOMY = parse_taxonomy(TAXONOMY_CSV, "x")
 

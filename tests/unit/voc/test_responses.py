@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voc.prompts import render_answer
-from voc.records import Segment
+from voc.records.records import Segment
 from voc.responses import looks_like_voc, parse_response
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from tests.unit.voc.conftest import Night
-from voc.config_file import load_config
+from voc.config.file import load_config
 from voc.errors import ConfigError, ObjectNotFoundError
-from voc.layout import RunLayout
-from voc.preflight import create_run
+from voc.preflight.preflight import create_run
 from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run, read_models, write_models
-from voc.store import Store
+from voc.store.base import Store
+from voc.store.layout import RunLayout
 
 MODELS = [
     ModelEntry("base", "reference", "base", "file:///m/base", "d1"),

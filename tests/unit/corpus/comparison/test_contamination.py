@@ -12,7 +12,7 @@ from corpus.comparison.contamination import ContaminationFindings, Overlap, chec
 from corpus.comparison.evaluation_ngrams import EvaluationSet, HashSet, list_ngrams
 from corpus.parts import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
-from voc.config_data import ContaminationConfig
+from voc.config.data import ContaminationConfig
 from voc.errors import DataError
 
 

@@ -13,7 +13,7 @@ from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_
 from corpus.comparison.ngrams import normalise_text
 from corpus.parts import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
-from voc.config_data import DuplicatesConfig
+from voc.config.data import DuplicatesConfig
 from voc.errors import DataError
 
 LONG = " ".join(f"word{i}" for i in range(60))

@@ -13,7 +13,7 @@ from corpus.comparison.duplicates import find_duplicates
 from corpus.comparison.evaluation_ngrams import EvaluationSet
 from corpus.comparison.overlap_rows import list_overlaps
 from tests.part_files import map_in_order, write_parts
-from voc.config_data import ContaminationConfig, DuplicatesConfig
+from voc.config.data import ContaminationConfig, DuplicatesConfig
 
 ITEM = [f"q{number}" for number in range(30)]
 SHARED = " ".join(ITEM[3:18])

@@ -11,8 +11,8 @@ from typing import Any
 from corpus.readers import read_split
 from corpus.rows import RawRow
 from corpus.splits import list_splits
-from voc.config_data import SourceConfig
-from voc.refusals import Rejection
+from voc.config.data import SourceConfig
+from voc.records.refusals import Rejection
 
 MAX_ROW_BYTES = 10_000
 

@@ -8,7 +8,7 @@ from corpus.readers.addresses import digest_uri, make_id_stem, make_row_id, open
 from corpus.rows import InputSplit
 from corpus.splits import list_splits
 from tests.unit.corpus.readers.sources import make_source
-from voc.manifest import digest_bytes
+from voc.store.manifest import digest_bytes
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "a b/c#d?e/100%.jsonl", "ä/ü.jsonl"])

@@ -9,7 +9,7 @@ import pytest
 from corpus.readers.chat import convert_converse, convert_openai
 from corpus.rows import RawRow
 from tests.unit.corpus.readers.sources import make_source, name_items, read_items, read_values, to_jsonl
-from voc.refusals import RowError
+from voc.records.refusals import RowError
 
 SEGMENT = {"content": "good", "L1": "a", "L2": "b", "L3": "c", "L4": "d", "emotion": "joy"}
 ANSWER = json.dumps([SEGMENT])

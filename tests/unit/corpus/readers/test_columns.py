@@ -7,7 +7,7 @@ import pytest
 from corpus.readers.columns import plan_columns, shape_row
 from tests.unit.corpus.readers.sources import make_source
 from voc.errors import DataError
-from voc.refusals import RowError
+from voc.records.refusals import RowError
 
 LABELS = ["L1", "L2", "L3", "L4", "emotion"]
 GENERAL = {"format": "general"}

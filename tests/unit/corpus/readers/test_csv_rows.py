@@ -15,7 +15,7 @@ from corpus.readers import csv_rows
 from corpus.rows import RawRow
 from tests.unit.corpus.readers.sources import make_row, make_source, name_items, read_items, read_values
 from voc.errors import DataError
-from voc.refusals import Rejection
+from voc.records.refusals import Rejection
 
 FLAT = "id,comment,L1,L2,L3,L4,emotion"
 LABEL = {"L1": "a", "L2": "b", "L3": "c", "L4": "d", "emotion": "joy"}

@@ -19,7 +19,7 @@ from corpus.readers import read_split
 from corpus.rows import InputSplit, RawRow
 from tests.unit.corpus.readers.sources import make_row, make_source, name_items, read_items, to_jsonl
 from voc.errors import ConfigError, DataError
-from voc.refusals import Rejection
+from voc.records.refusals import Rejection
 
 NUM_ROWS = 24
 ROWS = [make_row(number, f"die Akkulaufzeit {number * 7919} ist großartig\n🔋") for number in range(NUM_ROWS)]

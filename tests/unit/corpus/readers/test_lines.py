@@ -21,7 +21,7 @@ from tests.unit.corpus.readers.sources import (
     to_jsonl,
 )
 from voc.errors import DataError, StoreError
-from voc.refusals import Rejection
+from voc.records.refusals import Rejection
 
 MEMORY_BYTES = 32 << 20
 GOOD = to_jsonl([make_row(0)])

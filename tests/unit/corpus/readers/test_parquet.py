@@ -14,7 +14,7 @@ from corpus.readers import read_split
 from corpus.rows import InputSplit
 from tests.unit.corpus.readers.sources import make_row, make_source, name_items, read_items, read_values
 from voc.errors import DataError, StoreError
-from voc.refusals import Rejection
+from voc.records.refusals import Rejection
 
 LABEL = {"L1": "Product", "L2": "Battery", "L3": "Use", "L4": "Runtime", "emotion": "joy"}
 

@@ -11,7 +11,7 @@ from corpus.order import TrainingOrder
 from corpus.report.drawn_categories import describe_arm_draws
 from corpus.report.mix_table import format_mix
 from corpus.report.report_view import list_detailed_draws, list_draws
-from voc.config_arms import SourceWeight
+from voc.config.arms import SourceWeight
 
 NAMES = ("math", "code", "chat")
 COUNTED = ("num_rows", "num_samples", "num_tokens", "num_assistant_tokens", "unused_rows")

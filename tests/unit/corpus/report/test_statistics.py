@@ -17,8 +17,8 @@ from corpus.report.statistics import (
     parse_statistics,
 )
 from voc.errors import DataError
-from voc.records import GeneralRecord, Segment, VocRecord
-from voc.taxonomy import Leaf, Taxonomy
+from voc.labels.taxonomy import Leaf, Taxonomy
+from voc.records.records import GeneralRecord, Segment, VocRecord
 
 PATHS = [("app", "log in", "password", code) for code in ("reset", "length")] + [("camera", "night", "image", "dark")]
 TAXONOMY = Taxonomy(tuple(Leaf(path, "what it means") for path in PATHS))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from voc.errors import ConfigError, DataError
 from voc.importers import acos
 from voc.importers.acos import Quadruple, describe_import, import_acos, make_segments, parse_line, write_acos
-from voc.manifest import verify_directory
-from voc.records import Segment, read_voc_rows
-from voc.store import Store, open_uri
-from voc.taxonomy import parse_taxonomy
+from voc.labels.taxonomy import parse_taxonomy
+from voc.records.records import Segment, read_voc_rows
+from voc.store.base import Store
+from voc.store.manifest import verify_directory
+from voc.store.uri import open_uri
 
 FILES = {
     "train.tsv": (

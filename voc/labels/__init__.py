@@ -1,0 +1,1 @@
+"""The taxonomy and how it changes between nights."""

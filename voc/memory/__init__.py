@@ -1,0 +1,1 @@
+"""The memory plan of a training: will it fit, and what to change. Pure."""

@@ -1,0 +1,1 @@
+"""What a VOC record is and which rows are accepted."""

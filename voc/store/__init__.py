@@ -1,0 +1,1 @@
+"""Where stages meet: objects under keys, manifests written last."""
