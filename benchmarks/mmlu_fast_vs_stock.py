@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.served import serving
-from evaluation.choice_scoring import LADDER
-from evaluation.endpoint import Endpoint, check_endpoint
-from evaluation.lm_eval_run import ask_tasks, silence
-from evaluation.mmlu_task import TASK_FOLDER, name_task
-from evaluation.shards import PartFile
+from evaluation.serving.endpoint import Endpoint, check_endpoint
+from evaluation.shards.shard import PartFile
+from evaluation.suites.lm_eval.run import ask_tasks, silence
+from evaluation.suites.lm_eval.scoring import LADDER
+from evaluation.suites.mmlu.task import TASK_FOLDER, name_task
 from tests.tiny_model import make_tiny_model
 from voc.config.serving import ServingConfig
 from voc.prompts import MMLU_LETTERS
@@ -85,7 +85,7 @@ def run_ours(
     pid: int, endpoint: Endpoint, key: str, model: Path, questions: Path, *, concurrency: int, scoring: str
 ) -> Side:
     """Score every question with this project's model class."""
-    from evaluation.log_likelihood_model import LogLikelihoodModel
+    from evaluation.suites.lm_eval.log_likelihood_model import LogLikelihoodModel
 
     with tempfile.TemporaryDirectory() as folder, PartFile(LocalStore(Path(folder)), "part", {}) as part:
         lm = LogLikelihoodModel(

@@ -35,12 +35,12 @@ from benchmarks.served import serving
 from demo.corpus import CATEGORIES, END_OF_TEXT, CorpusWriter
 from demo.pretrain import keep_freed_memory
 from demo.world import make_world
-from evaluation.decomposition import decompose
-from evaluation.endpoint import KEY_VARIABLE, write_endpoint
-from evaluation.general import GeneralAnswers, measure_general
-from evaluation.mmlu_protocols import PROTOCOLS, suite_of
-from evaluation.mmlu_suite import FILE_NAME, evaluate_mmlu
-from evaluation.shards import Shard
+from evaluation.serving.endpoint import KEY_VARIABLE, write_endpoint
+from evaluation.shards.shard import Shard
+from evaluation.suites.mmlu.ask import FILE_NAME, evaluate_mmlu
+from evaluation.suites.mmlu.decomposition import decompose
+from evaluation.suites.mmlu.general import GeneralAnswers, measure_general
+from evaluation.suites.mmlu.protocols import PROTOCOLS, suite_of
 from voc.config.file import load_config
 from voc.mmlu import load_mmlu
 from voc.models.folder import digest_model

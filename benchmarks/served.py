@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluation.endpoint import Endpoint, check_endpoint, get_json
-from evaluation.server_process import ServerProcess
-from evaluation.vllm_command import build_command, build_environment
+from evaluation.serving.endpoint import Endpoint, check_endpoint, get_json
+from evaluation.serving.server_process import ServerProcess
+from evaluation.serving.vllm_command import build_command, build_environment
 from voc.config.serving import ServingConfig
 from voc.errors import EndpointError
 

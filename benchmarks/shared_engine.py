@@ -30,7 +30,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.endpoint import KEY_VARIABLE, Endpoint, get_text, read_endpoint
+from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, get_text, read_endpoint
 from tests.tiny_model import DEFAULT_TEXTS, make_tiny_model
 from voc.config.file import check_config, dump_config
 from voc.run import ModelEntry, Run, write_models

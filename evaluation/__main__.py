@@ -16,17 +16,17 @@ from voc.arguments import USER_ERROR_EXIT, run_command, stage_arguments
 from voc.errors import VocError
 
 COMMANDS = {
-    "serve": "evaluation.serve",
-    "wait": "evaluation.wait",
-    "connect": "evaluation.connect",
-    "import-outputs": "evaluation.import_outputs",
-    "voc": "evaluation.voc_suite",
-    "mmlu": "evaluation.mmlu_suite",
-    "lm-eval": "evaluation.lm_eval_suite",
+    "serve": "evaluation.serving.serve",
+    "wait": "evaluation.serving.wait",
+    "connect": "evaluation.serving.connect",
+    "import-outputs": "evaluation.suites.voc.import_outputs",
+    "voc": "evaluation.suites.voc.ask",
+    "mmlu": "evaluation.suites.mmlu.ask",
+    "lm-eval": "evaluation.suites.lm_eval.ask",
     "gather": "evaluation.gather",
-    "decide": "evaluation.decide",
-    "report": "evaluation.report",
-    "promote": "evaluation.promote",
+    "decide": "evaluation.decision.decide",
+    "report": "evaluation.report.write",
+    "promote": "evaluation.decision.promote",
     "compare": "evaluation.compare",
 }
 

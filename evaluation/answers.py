@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.coverage import list_coverage_problems
-from evaluation.general import GeneralAnswers
 from evaluation.kinds import list_suites
-from evaluation.mmlu_protocols import PROTOCOLS, hash_questions, make_asking, suite_of
-from evaluation.voc_answers import VocAnswer
-from evaluation.voc_schema import describe_decoding
+from evaluation.shards.coverage import list_coverage_problems
+from evaluation.suites.mmlu.general import GeneralAnswers
+from evaluation.suites.mmlu.protocols import PROTOCOLS, hash_questions, make_asking, suite_of
+from evaluation.suites.voc.answers import VocAnswer
+from evaluation.suites.voc.schema import describe_decoding
 from voc.config.night import NightforgeConfig
 from voc.errors import IntegrityError
 from voc.labels.taxonomy import LEVELS, Taxonomy, parse_taxonomy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.report_table import format_columns, format_interval
+from evaluation.report.text_tables import format_columns, format_interval
 
 _MAX_LISTED = 5
 

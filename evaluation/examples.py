@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from evaluation.answers import GENERATIVE, VOC, Line, ModelAnswers, Questions
-from evaluation.quotes import cut_text
+from evaluation.suites.mmlu.quotes import cut_text
 
 MAX_PER_KIND = 2
 

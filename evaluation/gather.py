@@ -26,19 +26,19 @@ from evaluation.answers import (
     load_questions,
     read_shard_manifests,
 )
-from evaluation.choice_scoring import list_scoring_problems
-from evaluation.coverage import check_coverage
-from evaluation.decomposition import decompose
 from evaluation.examples import pick_examples
-from evaluation.general import CHANCE, measure_general, measure_written
 from evaluation.items import write_items
 from evaluation.kinds import list_suites
-from evaluation.lm_eval_gather import load_task_answers, measure_tasks, read_task_manifests
-from evaluation.resampling import Bootstrap
-from evaluation.result_cache import summarise_hits
-from evaluation.training_support import collect_labels, measure_lookup_floor
-from evaluation.voc_measures import measure_voc
-from evaluation.voc_schema import describe_decoding
+from evaluation.shards.cache import summarise_hits
+from evaluation.shards.coverage import check_coverage
+from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks, read_task_manifests
+from evaluation.suites.lm_eval.scoring import list_scoring_problems
+from evaluation.suites.mmlu.decomposition import decompose
+from evaluation.suites.mmlu.general import CHANCE, measure_general, measure_written
+from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.suites.voc.schema import describe_decoding
+from evaluation.suites.voc.summary import measure_voc
+from evaluation.suites.voc.support import collect_labels, measure_lookup_floor
 from voc.config.file import hash_config
 from voc.errors import ConfigError
 from voc.progress import Progress

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.answers import GENERATIVE, LETTER, LOG_LIKELIHOOD, VOC, ModelAnswers, Questions
-from evaluation.label_counts import Path as LabelPath
+from evaluation.suites.voc.label_counts import Path as LabelPath
 from voc.errors import CoverageError
 
 GENERAL = (LOG_LIKELIHOOD, GENERATIVE, LETTER)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.answers import VOC
-from evaluation.decide import read_decision, read_results
+from evaluation.decision.decide import read_decision, read_results
 from evaluation.gather import ITEMS_NAME
 from evaluation.items import Items, read_items
 from voc.errors import ConfigError, DataError, IntegrityError, TaxonomyError

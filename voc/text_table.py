@@ -1,6 +1,6 @@
 """Tables as plain text for a terminal: columns aligned by what is seen, texts of strangers made harmless, width bounded.
 
-(`evaluation.report_table` aligns its own columns: that file must also run alone, beside a `report.json`.)
+(`evaluation.report.text_tables` aligns its own columns: that file must also run alone, beside a `report.json`.)
 """
 
 from __future__ import annotations

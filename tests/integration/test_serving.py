@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.endpoint import KEY_VARIABLE, check_endpoint, read_endpoint, write_endpoint
-from evaluation.mmlu_suite import evaluate_mmlu
-from evaluation.shards import Shard
-from evaluation.voc_suite import evaluate_voc
+from evaluation.serving.endpoint import KEY_VARIABLE, check_endpoint, read_endpoint, write_endpoint
+from evaluation.shards.shard import Shard
+from evaluation.suites.mmlu.ask import evaluate_mmlu
+from evaluation.suites.voc.ask import evaluate_voc
 from tests.tiny_model import DEFAULT_TEXTS, make_tiny_model
 from tests.unit.evaluation.served_run import LABEL, make_run, write_questions, write_test_set
 from voc.config.file import dump_config

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.served import serving
-from evaluation.endpoint import KEY_VARIABLE, get_text, write_endpoint
-from evaluation.shards import Shard
-from evaluation.voc_suite import evaluate_voc
+from evaluation.serving.endpoint import KEY_VARIABLE, get_text, write_endpoint
+from evaluation.shards.shard import Shard
+from evaluation.suites.voc.ask import evaluate_voc
 from tests.tiny_model import make_tiny_model
 from tests.unit.evaluation.served_run import DIGEST, make_run, write_test_set
 from voc.run import ModelEntry, write_models

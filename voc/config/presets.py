@@ -14,7 +14,7 @@ from typing import Any
 from voc.config.yaml_file import read_mapping
 from voc.errors import ConfigError
 
-PRESET_FOLDER = Path(__file__).resolve().parent.parent / "configs" / "models"
+PRESET_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "models"
 _SECTIONS = ("architecture", "training", "memory_plan")
 
 

@@ -9,6 +9,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-reques
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path

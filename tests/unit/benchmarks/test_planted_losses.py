@@ -1,8 +1,8 @@
 import random
 
 from benchmarks.planted_losses import PLANTS, draw_letter
-from evaluation.decomposition import SENTENCES
-from evaluation.mmlu_answers import read_strictly
+from evaluation.suites.mmlu.decomposition import SENTENCES
+from evaluation.suites.mmlu.readings import read_strictly
 from voc.records.records import GeneralRecord
 
 

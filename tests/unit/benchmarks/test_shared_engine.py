@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmarks.shared_engine import _TOKENS, Served, describe, make_run
-from evaluation.voc_suite import load_test
+from evaluation.suites.voc.ask import load_test
 from voc.mmlu import load_mmlu
 from voc.run import find_model
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.mmlu_answers import describe_answer
-from evaluation.mmlu_protocols import make_asking
+from evaluation.suites.mmlu.protocols import make_asking
+from evaluation.suites.mmlu.readings import describe_answer
 from voc.config.file import check_config, dump_config
 from voc.labels.taxonomy import Leaf, Taxonomy, format_taxonomy
 from voc.mixture import Stratum, plan_mixture

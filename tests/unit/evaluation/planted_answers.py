@@ -2,8 +2,8 @@
 
 import random
 
-from evaluation.general import GeneralAnswers
-from evaluation.mmlu_answers import describe_answer
+from evaluation.suites.mmlu.general import GeneralAnswers
+from evaluation.suites.mmlu.readings import describe_answer
 
 SUBJECTS = ("virology", "astronomy", "philosophy", "sociology")
 LETTERS = "ABCD"

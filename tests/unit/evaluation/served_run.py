@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.endpoint import Endpoint, write_endpoint
+from evaluation.serving.endpoint import Endpoint, write_endpoint
 from voc.config.file import check_config
 from voc.preflight.external_models import list_external_entries
 from voc.run import ModelEntry, Run, write_models

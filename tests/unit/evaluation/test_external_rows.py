@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from evaluation.decide import decide, read_results
+from evaluation.decision.decide import decide, read_results
 from evaluation.gather import gather
-from evaluation.import_outputs import import_outputs
-from evaluation.report import write_report
+from evaluation.report.write import write_report
+from evaluation.suites.voc.import_outputs import import_outputs
 from tests.unit.evaluation.conftest import NUM_MMLU, NUM_SHARDS, NUM_TEST, Skill
 from voc.errors import CoverageError
 from voc.preflight.external_models import list_external_entries

@@ -8,7 +8,7 @@ from evaluation.answers import load_answers, load_questions
 from evaluation.examples import pick_examples
 from evaluation.gather import describe_inputs, gather
 from evaluation.items import check_pairing, read_items
-from evaluation.quotes import MAX_CHARACTERS
+from evaluation.suites.mmlu.quotes import MAX_CHARACTERS
 from voc.errors import ConfigError, CoverageError, IntegrityError
 from voc.prompts import hash_prompt
 from voc.run import find_model, read_models, write_models

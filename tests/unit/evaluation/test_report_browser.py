@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation.decide import decide
+from evaluation.decision.decide import decide
 from evaluation.gather import gather
-from evaluation.report import write_report
+from evaluation.report.write import write_report
 from tests.unit.evaluation.chromium import Browser, find_chromium
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed, so no page can be rendered")

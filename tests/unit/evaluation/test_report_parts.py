@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from evaluation.report_html import MAX_TEXT, make_harmless
-from evaluation.report_labels import build_label_views, list_invented, list_missed
-from evaluation.report_rows import find_frontier
-from evaluation.report_suites import add_up_shards, group_stages
+from evaluation.report.labels import build_label_views, list_invented, list_missed
+from evaluation.report.page import MAX_TEXT, make_harmless
+from evaluation.report.rows import find_frontier
+from evaluation.report.suites import add_up_shards, group_stages
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -5,13 +5,13 @@ from typing import get_args
 
 import pytest
 
-from evaluation.endpoint import KEY_VARIABLE
-from evaluation.resampling import Bootstrap
-from evaluation.shards import Shard
-from evaluation.training_support import TrainingLabels
-from evaluation.voc_answers import VocAnswer
-from evaluation.voc_measures import measure_voc
-from evaluation.voc_suite import evaluate_voc, load_test
+from evaluation.serving.endpoint import KEY_VARIABLE
+from evaluation.shards.shard import Shard
+from evaluation.suites.voc.answers import VocAnswer
+from evaluation.suites.voc.ask import evaluate_voc, load_test
+from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.suites.voc.summary import measure_voc
+from evaluation.suites.voc.support import TrainingLabels
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
 from voc.records.records import Segment

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import classification_report, precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from evaluation.confusion import measure_confusion
-from evaluation.resampling import Bootstrap
-from evaluation.training_support import TrainingLabels, assign_buckets
-from evaluation.voc_answers import VocAnswer
-from evaluation.voc_measures import measure_voc
+from evaluation.suites.voc.answers import VocAnswer
+from evaluation.suites.voc.confusion import measure_confusion
+from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.suites.voc.summary import measure_voc
+from evaluation.suites.voc.support import TrainingLabels, assign_buckets
 from tests.unit.evaluation import voc_brute_force as brute
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.records.records import Segment, VocRecord

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from evaluation.coverage import list_coverage_problems
-from evaluation.endpoint import KEY_VARIABLE
+from evaluation.serving.endpoint import KEY_VARIABLE
+from evaluation.shards.coverage import list_coverage_problems
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
 from voc.config.file import dump_config

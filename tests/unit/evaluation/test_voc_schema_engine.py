@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.score_rows import make_leaves
-from evaluation.voc_schema import build_response_format
+from evaluation.suites.voc.schema import build_response_format
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer
 from voc.records.records import Segment

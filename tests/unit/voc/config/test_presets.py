@@ -14,7 +14,7 @@ from voc.memory.setup import read_setup
 from voc.models.shapes import read_shapes
 
 ENVIRONMENT = {"NIGHTFORGE_STORE": "s3://bucket/prefix"}
-NIGHTLY = Path(__file__).parents[3] / "configs" / "nightly.yaml"
+NIGHTLY = REPOSITORY / "configs" / "nightly.yaml"
 
 
 def test_the_presets_of_the_issue_are_there() -> None:

@@ -1,0 +1,1 @@
+"""Clients of a model under evaluation: one interface, and the protocols that speak it."""

@@ -1,0 +1,1 @@
+"""From results to a verdict: the gate, the decision, the promotion."""

@@ -1,0 +1,193 @@
+"""Compare every candidate with every reference, item by item, and write the verdict with its reasons.
+
+    python -m evaluation decide --store-uri URI --run-id ID
+
+Reads: models.json, evaluation/<model>/results/ of every model, the champion log.
+Writes: decision.json {verdict, promoted, candidates, references, thresholds, champion_number, inputs_hash, ...}.
+
+Binding checks of a candidate: VOC F1 gain over every reference; accuracy against the base in both general protocols (the
+champion's is shown, but a loss there is bounded by the base already); schema leaks; unreadable VOC answers; and that the
+champion is still the one that was compared. Of several GO the one with the highest VOC F1 is promoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
+from evaluation.decision.gate import Check, Verdict, check_general_change, check_share, check_voc_gain, conclude
+from evaluation.gather import BASE, ITEMS_NAME, RESULTS_NAME
+from evaluation.intervals import bonferroni_confidence
+from evaluation.items import Items, check_pairing, read_items
+from evaluation.report.text_tables import format_decision
+from voc.champion import last_number, read_champion
+from voc.config.file import hash_config
+from voc.errors import ConfigError, ObjectNotFoundError
+from voc.labels.taxonomy import LEVELS
+from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
+from voc.store.manifest import digest_json, verify_directory
+
+DECISION_FORMAT = "nightforge/decision/1"
+METHOD = (
+    "VOC F1: paired bootstrap over comments, percentile interval. Accuracies: Newcombe's paired score interval with "
+    "McNemar's exact p-value. Shares: Wilson interval. Every binding check must hold with its whole interval."
+)
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `decide`."""
+    parser = subparsers.add_parser("decide", help="compare candidates with references: GO, NO-GO or INCONCLUSIVE")
+    add_run_arguments(parser)
+    parser.set_defaults(run=run_decide)
+
+
+def run_decide(arguments: argparse.Namespace) -> None:
+    """Open the run, decide, and print the reasons."""
+    decision = decide(open_run(arguments.store_uri, arguments.run_id))
+    print("\n".join(format_decision(decision)), flush=True)
+
+
+def decide(run: Run) -> dict[str, Any]:
+    """Return the decision, and write it unless the same inputs were decided before.
+
+    Raises:
+        CoverageError: If two models did not answer the same items.
+        IntegrityError: If a model's results are missing or damaged.
+        ConfigError: If the run has no candidate or no base.
+    """
+    models = read_models(run)
+    candidates = [model for model in models if model.role == "candidate"]
+    references = [model for model in models if model.role == "reference"]
+    if not candidates or BASE not in {model.name for model in references}:
+        raise ConfigError(
+            f"models.json lists {', '.join(model.name for model in models) or 'no model'}",
+            expected=f"the reference {BASE!r} and at least one candidate",
+            remedy="run prepare again",
+        )
+    digests = {m.name: verify_directory(run.store, run.layout.results(m.name)).digest for m in models}
+    inputs_hash = digest_json([DECISION_FORMAT, hash_config(run.config), digests])
+    earlier = read_decision(run)
+    if earlier is not None and earlier["inputs_hash"] == inputs_hash:
+        print("decide: this was decided before, from the same results", flush=True)
+        return earlier
+    with run.timed("decide"):
+        decision = {**_decide(run, candidates, references), "inputs_hash": inputs_hash}
+        run.store.write_bytes(run.layout.decision, json.dumps(decision, indent=1, ensure_ascii=False).encode())
+    return decision
+
+
+def read_decision(run: Run) -> dict[str, Any] | None:
+    """Return the run's decision, or None before there is one."""
+    try:
+        decision: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.decision))
+    except ObjectNotFoundError:
+        return None
+    return decision
+
+
+def read_results(run: Run, model: str) -> dict[str, Any]:
+    """Return one model's `results.json`."""
+    results: dict[str, Any] = json.loads(run.store.read_bytes(f"{run.layout.results(model)}/{RESULTS_NAME}"))
+    return results
+
+
+def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]) -> dict[str, Any]:
+    config = run.config.decision
+    number = last_number(run.store)
+    confidence = bonferroni_confidence(config.confidence, len(candidates))
+    items = {m.name: _read_items(run, m.name) for m in (*references, *candidates)}
+    outdated = _explain_outdated(run, references)
+    judged = [_judge(run, model, references, items, confidence=confidence, outdated=outdated) for model in candidates]
+    going = [candidate for candidate in judged if candidate["verdict"] == "GO"]
+    best = max(going, key=lambda candidate: candidate["voc_f1"], default=None)
+    verdicts: list[Verdict] = [candidate["verdict"] for candidate in judged]
+    return {
+        "format": DECISION_FORMAT,
+        "verdict": "GO" if best else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "NO-GO",
+        "promoted": best["name"] if best else None,
+        "candidates": judged,
+        "references": [_describe(run, model) for model in references],
+        "thresholds": config.model_dump(mode="json"),
+        "confidence_per_interval": confidence,
+        "multiplicity": f"Bonferroni over {len(candidates)} candidates; checks of one candidate must all hold, so they need none",
+        "method": METHOD,
+        "champion_number": number,
+    }
+
+
+def _read_items(run: Run, model: str) -> Items:
+    return read_items(run.store.read_bytes(f"{run.layout.results(model)}/{ITEMS_NAME}"))
+
+
+def _describe(run: Run, model: ModelEntry) -> dict[str, Any]:
+    results = read_results(run, model.name)
+    f1 = results["voc"]["levels"][LEVELS[-1]][run.config.decision.voc_average]["f1"]
+    measured = results["model"]
+    return {
+        "name": model.name,
+        "title": model.title,
+        "uri": measured["uri"],
+        "digest": measured["digest"],
+        "voc_f1": f1,
+    }
+
+
+def _explain_outdated(run: Run, references: list[ModelEntry]) -> str | None:
+    """Return why the comparison is out of date, or None."""
+    champion = read_champion(run.store)
+    if champion is None or champion.model_digest in {model.digest for model in references}:
+        return None
+    return (
+        f"the champion is now {champion.candidate} of run {champion.run_id}, promoted {champion.promoted_at}: this run "
+        f"compared with {', '.join(model.name for model in references)} only, so a new run is needed"
+    )
+
+
+def _judge(
+    run: Run,
+    model: ModelEntry,
+    references: list[ModelEntry],
+    items: dict[str, Items],
+    *,
+    confidence: float,
+    outdated: str | None,
+) -> dict[str, Any]:
+    config, results = run.config.decision, read_results(run, model.name)
+    mine = items[model.name]
+    checks: list[Check] = []
+    for reference in references:
+        other = items[reference.name]
+        check_pairing(model.name, mine, reference.name, other)
+        checks.append(
+            check_voc_gain(
+                mine,
+                reference.name,
+                other,
+                config,
+                num_resamples=run.config.evaluation.bootstrap_resamples,
+                confidence=confidence,
+                seed=run.config.seed,
+            )
+        )
+        checks += [
+            check_general_change(
+                mine, reference.name, other, suite, config, confidence=confidence, binding=reference.name == BASE
+            )
+            for suite in (LOG_LIKELIHOOD, GENERATIVE)
+        ]
+    leak, failure = results["general"]["schema_leak"], results["voc"]["rates"]["parse_failure"]
+    checks.append(check_share("schema leaks", leak, config.max_schema_leak_ratio, confidence=confidence))
+    checks.append(check_share("unreadable VOC answers", failure, config.max_parse_failure_ratio, confidence=confidence))
+    verdict = conclude(checks)
+    if verdict == "GO" and outdated:
+        verdict = "INCONCLUSIVE"
+    wanted = {"GO": "pass", "NO-GO": "fail", "INCONCLUSIVE": "open"}[verdict]
+    reasons = [check.reason for check in checks if check.binding and check.outcome == wanted]
+    return {
+        **_describe(run, model),
+        "verdict": verdict,
+        "reasons": [*reasons, *([outdated] if outdated else [])],
+        "checks": [check.to_json() for check in checks],
+    }

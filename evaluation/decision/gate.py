@@ -1,0 +1,148 @@
+"""GO, NO-GO or INCONCLUSIVE for one candidate, with the reasons.
+
+Pure. Every check compares an interval with a threshold, so it has three outcomes: the whole interval is on the right side
+(`pass`), the whole interval is on the wrong side (`fail`), or the threshold lies inside it (`open`). One `fail` is NO-GO;
+else one `open` is INCONCLUSIVE; else GO.
+
+A candidate has to pass every check, so more checks or more references make a false GO rarer and need no correction. Several
+candidates do: each has its own chance of a false GO, so the confidence of every interval is raised (Bonferroni) until all of
+them hold together with `decision.confidence`.
+
+Source: Berger, 1982, Multiparameter Hypothesis Testing and Acceptance Sampling (intersection-union tests); Dunn, 1961.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
+from evaluation.intervals import Interval, PairedDifference, paired_share_difference, wilson_interval
+from evaluation.items import Items
+from evaluation.suites.voc.label_counts import count_labels
+from evaluation.suites.voc.resampling import Bootstrap, compare_f1
+from voc.config.night import DecisionConfig
+
+Outcome = Literal["pass", "fail", "open"]
+Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
+PROTOCOL_TITLES = {LOG_LIKELIHOOD: "log-likelihood accuracy", GENERATIVE: "strict generative accuracy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison of a figure with its threshold.
+
+    Attributes:
+        name: What is checked, against which reference.
+        outcome: Whether the interval is on the right side of the threshold, on the wrong one, or on both.
+        binding: Whether the verdict depends on it; the others are shown for information.
+        value: The figure seen.
+        low: Lower end of its interval.
+        high: Upper end.
+        threshold: The limit; `rule` says on which side of it the interval must be.
+        rule: `>` or `<=`.
+        n: Items.
+        detail: McNemar's exact p-value and the like.
+    """
+
+    name: str
+    outcome: Outcome
+    binding: bool
+    value: float
+    low: float
+    high: float
+    threshold: float
+    rule: Literal[">", ">=", "<="]
+    n: int
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Say it in one line."""
+        said = {"pass": "holds", "fail": "does not hold", "open": "cannot be told yet"}[self.outcome]
+        sign = "" if self.rule == "<=" else "+"  # a share has no sign, a difference always shows it
+        value, low, high, threshold = (
+            format(figure, f"{sign}.4f") for figure in (self.value, self.low, self.high, self.threshold)
+        )
+        detail = f", {self.detail}" if self.detail else ""
+        return f"{self.name}: {value} [{low}, {high}] {self.rule} {threshold} {said} (n {self.n}{detail})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return fields and reason."""
+        return {**asdict(self), "reason": self.reason}
+
+
+def judge(interval: Interval, threshold: float, rule: Literal[">", ">=", "<="]) -> Outcome:
+    """Compare an interval with a threshold."""
+    if rule == "<=":
+        return "pass" if interval.high <= threshold else "fail" if interval.low > threshold else "open"
+    if rule == ">=":
+        return "pass" if interval.low >= threshold else "fail" if interval.high < threshold else "open"
+    return "pass" if interval.low > threshold else "fail" if interval.high <= threshold else "open"
+
+
+def conclude(checks: Sequence[Check]) -> Verdict:
+    """Turn the binding checks into a verdict."""
+    outcomes = {check.outcome for check in checks if check.binding}
+    return "NO-GO" if "fail" in outcomes else "INCONCLUSIVE" if "open" in outcomes else "GO"
+
+
+def check_voc_gain(
+    items: Items,
+    reference: str,
+    other: Items,
+    config: DecisionConfig,
+    *,
+    num_resamples: int,
+    confidence: float,
+    seed: int,
+) -> Check:
+    """Compare VOC F1 with a reference, comments paired."""
+    difference = compare_f1(
+        count_labels(items.predicted, items.gold),
+        count_labels(other.predicted, other.gold),
+        config.voc_average,
+        Bootstrap(num_resamples, confidence, seed),
+    )
+    name = f"VOC {config.voc_average} F1 gain over {reference}"
+    return _check_difference(name, difference, config.min_voc_gain, ">", binding=True)
+
+
+def check_general_change(
+    items: Items, reference: str, other: Items, suite: str, config: DecisionConfig, *, confidence: float, binding: bool
+) -> Check:
+    """Compare one protocol's accuracy with a reference, questions paired."""
+    difference = paired_share_difference(items.correct[suite], other.correct[suite], confidence)
+    name = f"{PROTOCOL_TITLES[suite]} against {reference}"
+    return _check_difference(name, difference, -config.max_general_drop, ">=", binding=binding)
+
+
+def _check_difference(
+    name: str, difference: PairedDifference, threshold: float, rule: Literal[">", ">=", "<="], *, binding: bool
+) -> Check:
+    outcome = judge(Interval(difference.low, difference.high), threshold, rule)
+    detail = ""
+    if difference.p_value is not None:
+        detail = f"gained {difference.gained}, lost {difference.lost}, McNemar p {difference.p_value:.2g}"
+    return Check(
+        name,
+        outcome,
+        binding,
+        difference.value,
+        difference.low,
+        difference.high,
+        threshold,
+        rule,
+        difference.n,
+        detail,
+    )
+
+
+def check_share(name: str, share: Mapping[str, Any], threshold: float, *, confidence: float) -> Check:
+    """Compare a share (`count` of `n`) with the most that is allowed."""
+    interval = wilson_interval(share["count"], share["n"], confidence)
+    outcome = judge(interval, threshold, "<=")
+    return Check(
+        name, outcome, True, share["count"] / share["n"], interval.low, interval.high, threshold, "<=", share["n"]
+    )

@@ -1,0 +1,1 @@
+"""A model under evaluation is an endpoint: start it, wait for it, find it."""

@@ -1,0 +1,1 @@
+"""How any suite runs in pieces: shards, part files, the cache, coverage."""

@@ -1,0 +1,1 @@
+"""What a model is measured in; one folder per suite."""

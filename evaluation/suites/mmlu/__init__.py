@@ -1,0 +1,1 @@
+"""Multiple-choice questions in three protocols, and what their differences mean."""

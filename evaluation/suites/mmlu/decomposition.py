@@ -1,0 +1,211 @@
+"""Which kind of general ability a model lost against its base: knowledge, form, both, or none. Pure.
+
+Log-likelihoods show what a model knows, the strict reading of its written answers shows knowledge and form; measured on the
+same questions and compared item by item, they tell the two losses apart. The rules, with every figure paired and with its
+two-sided interval:
+
+| Finding | Holds when |
+|---|---|
+| knowledge lost | log-likelihood accuracy fell by 0.02 or more and its interval lies below 0 |
+| knowledge kept | the interval of that change lies above -0.05 |
+| form collapsed | the share of answers without the closing sentence rose by 0.02 or more, its interval lies above 0 |
+| form kept | the interval of that rise lies below 0.05 |
+| answers wrong | form is kept, but the format tax is 0.02 or more with its interval above 0: well-formed, and wrong |
+| unclear | none of these: too few questions, or a change between the limits |
+
+The form is judged by what cannot be read, and the format tax is its price: the tax alone would miss a collapse of a model
+whose written answers had little left to lose. The letter-constrained reading is a second witness of knowledge: where it
+contradicts the log-likelihoods, that is said and the cause is still named by the log-likelihoods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from evaluation.intervals import bonferroni_confidence
+from evaluation.suites.mmlu.general import CHANCE, GeneralAnswers, Sample, compare_general, is_correct, measure_accuracy
+from evaluation.suites.mmlu.groups import find_group
+from evaluation.suites.mmlu.quotes import pick_quotes
+
+MIN_CHANGE = 0.02
+KEPT_MARGIN = 0.05
+Knowledge = Literal["lost", "kept", "unclear"]
+Form = Literal["collapsed", "kept", "answers_wrong", "unclear"]
+Cause = Literal["none", "format_collapsed", "knowledge_lost", "both", "answers_wrong", "unclear"]
+SENTENCES: dict[Cause, str] = {
+    "none": "no loss: knowledge kept, form kept",
+    "format_collapsed": "format collapsed, knowledge kept",
+    "knowledge_lost": "knowledge lost, form kept",
+    "both": "knowledge lost and format collapsed",
+    "answers_wrong": "knowledge and form kept, but written answers are wrong more often",
+    "unclear": "cannot be told yet",
+}
+_CAUSES: dict[tuple[Knowledge, Form], Cause] = {
+    ("kept", "kept"): "none",
+    ("kept", "collapsed"): "format_collapsed",
+    ("kept", "answers_wrong"): "answers_wrong",
+    ("lost", "kept"): "knowledge_lost",
+    ("lost", "answers_wrong"): "knowledge_lost",
+    ("lost", "collapsed"): "both",
+}
+_PART_FIGURES = (
+    "knowledge_change",
+    "generative_change",
+    "letter_change",
+    "format_tax",
+    "extraction_failure_change",
+    "schema_leak_change",
+)
+
+
+def decompose(
+    candidate: GeneralAnswers,
+    reference: GeneralAnswers,
+    questions: Mapping[str, str],
+    *,
+    num_resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Name what a model lost against its base, with the figures, parts and raw answers that say so.
+
+    Args:
+        candidate: Answers of the model.
+        reference: Answers of its base to the same questions, in the same order.
+        questions: Text of every question by its id, for the quotes.
+        num_resamples: Resamples behind the tax's interval.
+        confidence: Two-sided, of each whole figure; those of parts hold together with it (Bonferroni over the parts).
+        seed: Of the resampling.
+
+    Returns:
+        `cause`, `sentence`, `knowledge`, `form`, `letter_witness`; `figures` as `compare_general`; `groups` and `subjects`
+        with the same for parts; `alarms`: readings, groups and subjects below chance; `lost_answers`: kinds of the
+        answers that the base got right and the model did not; `quotes`.
+
+    Raises:
+        CoverageError: If the two were scored in different ways.
+    """
+    settings = {"num_resamples": num_resamples, "seed": seed}
+    figures = compare_general(candidate, reference, confidence=confidence, **settings)
+    parts = {
+        "groups": _compare_parts(candidate, reference, find_group, confidence, settings),
+        "subjects": _compare_parts(candidate, reference, lambda subject: subject, confidence, settings),
+    }
+    return {
+        **name_cause(figures),
+        "rules": {"min_change": MIN_CHANGE, "kept_margin": KEPT_MARGIN, "confidence": confidence},
+        "figures": figures,
+        **parts,
+        "alarms": list_alarms(candidate, confidence),
+        "lost_answers": count_lost_answers(candidate, reference),
+        "quotes": pick_quotes(candidate, reference, questions),
+    }
+
+
+def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Apply the rules of this module to the figures of `compare_general`."""
+    knowledge, form = judge_knowledge(figures["knowledge_change"]), judge_form(figures)
+    cause = _CAUSES.get((knowledge, form), "unclear")
+    witness = judge_knowledge(figures["letter_change"])
+    sentence = SENTENCES[cause]
+    if cause == "unclear":
+        sentence += f": knowledge {knowledge}, form {form.replace('_', ' ')}"
+    known, unread = figures["knowledge_change"]["value"], figures["extraction_failure_change"]["value"]
+    sentence += f"; log-likelihood accuracy {known:+.3f}, answers without the closing sentence {unread:+.3f}"
+    if {knowledge, witness} == {"lost", "kept"}:
+        sentence += f" (the letter-constrained reading says: knowledge {witness})"
+    return {"cause": cause, "sentence": sentence, "knowledge": knowledge, "form": form, "letter_witness": witness}
+
+
+def judge_knowledge(change: Mapping[str, Any]) -> Knowledge:
+    """Tell from a paired change of accuracy whether knowledge was lost or kept."""
+    if change["value"] <= -MIN_CHANGE and change["high"] < 0:
+        return "lost"
+    return "kept" if change["low"] > -KEPT_MARGIN else "unclear"
+
+
+def judge_form(figures: Mapping[str, Mapping[str, Any]]) -> Form:
+    """Tell from the rise of unreadable answers, and from the tax, what became of the form."""
+    rise, tax = figures["extraction_failure_change"], figures["format_tax"]
+    if rise["value"] >= MIN_CHANGE and rise["low"] > 0:
+        return "collapsed"
+    if rise["high"] >= KEPT_MARGIN:
+        return "unclear"
+    return "answers_wrong" if tax["value"] >= MIN_CHANGE and tax["low"] > 0 else "kept"
+
+
+def list_alarms(answers: GeneralAnswers, confidence: float) -> list[dict[str, Any]]:
+    """Return every reading, and every group and subject of one, whose accuracy is below chance with its whole interval."""
+    readings = {
+        "log_likelihood": answers.log_likelihood,
+        "generative_strict": answers.generative,
+        "letter_constrained": answers.letter,
+    }
+    alarms = []
+    for reading, samples in readings.items():
+        measured = measure_accuracy(samples, is_correct, confidence)
+        scopes = {"all": {"all": measured}, "group": measured["groups"], "subject": measured["subjects"]}
+        alarms += [
+            {
+                "reading": reading,
+                "scope": scope,
+                "name": name,
+                "accuracy": part["accuracy"],
+                "n": part["n"],
+                "chance": CHANCE,
+            }
+            for scope, parts in scopes.items()
+            for name, part in parts.items()
+            if part["below_chance"]
+        ]
+    return alarms
+
+
+def count_lost_answers(candidate: GeneralAnswers, reference: GeneralAnswers) -> dict[str, dict[str, int]]:
+    """Count the written answers that the base has right and the model has not, by their kind.
+
+    Returns:
+        Per kind, how many, and how many of them the model still knows (log-likelihood).
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for known, mine, base in zip(candidate.log_likelihood, candidate.generative, reference.generative, strict=True):
+        if is_correct(base) and not is_correct(mine):
+            entry = counts.setdefault(str(mine["kind"]), {"count": 0, "still_known": 0})
+            entry["count"] += 1
+            entry["still_known"] += int(is_correct(known))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1]["count"], item[0])))
+
+
+def _compare_parts(
+    candidate: GeneralAnswers,
+    reference: GeneralAnswers,
+    name_part: Callable[[str], str | None],
+    confidence: float,
+    settings: Mapping[str, int],
+) -> dict[str, dict[str, Any]]:
+    rows: dict[str, list[int]] = {}
+    for row, sample in enumerate(candidate.log_likelihood):
+        name = name_part(sample["subject"])
+        if name is not None:
+            rows.setdefault(name, []).append(row)
+    each = bonferroni_confidence(confidence, len(rows))
+    compared = {}
+    for name in sorted(rows):
+        figures = compare_general(
+            _restrict(candidate, rows[name]), _restrict(reference, rows[name]), confidence=each, **settings
+        )
+        named = name_cause(figures)
+        compared[name] = {
+            "n": len(rows[name]),
+            **{key: named[key] for key in ("cause", "knowledge", "form")},
+            **{figure: figures[figure] for figure in _PART_FIGURES},
+        }
+    return compared
+
+
+def _restrict(answers: GeneralAnswers, rows: Sequence[int]) -> GeneralAnswers:
+    def pick(samples: Sequence[Sample]) -> list[Sample]:
+        return [samples[row] for row in rows]
+
+    return GeneralAnswers(pick(answers.log_likelihood), pick(answers.generative), pick(answers.letter))

@@ -1,0 +1,1 @@
+"""The Voice-of-Customer suite: asked, read and measured."""
