@@ -1,7 +1,8 @@
-"""How a stage that runs as a Ray job gets its arguments.
+"""The command lines of all packages: a table of commands each, and how a stage that runs as a Ray job gets its arguments.
 
 A Ray entrypoint goes through a shell, so it is fixed words; whatever a person can type in a form travels as a JSON list in
-one environment variable and is read here, by the stage's ordinary argument parser.
+one environment variable and is read here, by the stage's ordinary argument parser. A table names the function of a command by
+its address, so that a light command does not pay for the imports of a heavy one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TextIO
 
 import yaml
@@ -22,6 +25,63 @@ from voc.errors import ConfigError, VocError
 ARGUMENTS_VARIABLE = "NIGHTFORGE_ARGUMENTS"
 USER_ERROR_EXIT = VocError.exit_code
 _SIGPIPE_EXIT = 128 + signal.SIGPIPE
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command, as `argparse` takes it.
+
+    Attributes:
+        flag: `--name`, or the name of a position.
+        settings: What `ArgumentParser.add_argument` is told of it.
+    """
+
+    flag: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a table.
+
+    Attributes:
+        function: Address of what is called with the parsed arguments, "package.module:function"; imported only then. What it
+            returns is the exit code, None is 0.
+        help: One line.
+        arguments: What it takes.
+    """
+
+    function: str
+    help: str
+    arguments: Sequence[Argument] = ()
+
+    def run(self, arguments: argparse.Namespace) -> int | None:
+        """Import the function and call it."""
+        module, _, name = self.function.partition(":")
+        code: int | None = getattr(import_module(module), name)(arguments)
+        return code
+
+
+def argument(flag: str, **settings: Any) -> Argument:
+    """Return one argument of a command."""
+    return Argument(flag, settings)
+
+
+def build_parser(prog: str, description: str | None, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """Return the parser of a table of commands; a name of two words is a command with a kind ("import acos")."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    for name, command in commands.items():
+        group, _, last = name.rpartition(" ")
+        if group not in groups:
+            groups[group] = groups[""].add_parser(group).add_subparsers(required=True, metavar="KIND")
+        one = groups[group].add_parser(last, help=command.help, description=command.help)
+        one.set_defaults(run=command.run)
+        for each in command.arguments:
+            one.add_argument(each.flag, **each.settings)
+    return parser
 
 
 def stage_arguments(argv: Sequence[str] | None = None) -> list[str]:

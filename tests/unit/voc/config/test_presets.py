@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import REPOSITORY
 from tests.unit.voc.conftest import Night
 from voc.config.file import dump_config, load_config, parse_config
 from voc.config.presets import list_presets, merge, read_preset
