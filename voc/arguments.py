@@ -67,6 +67,17 @@ def argument(flag: str, **settings: Any) -> Argument:
     return Argument(flag, settings)
 
 
+# What every stage of a run takes, and what reads a configuration.
+RUN_ARGUMENTS = (
+    argument("--store-uri", required=True, help="the store's URI: file:///folder or s3://bucket/prefix"),
+    argument("--run-id", required=True, help="the run's id: a folder below runs/ in the store"),
+)
+CONFIG_ARGUMENTS = (
+    argument("--config", required=True, help="path or URI of a configuration (YAML)"),
+    argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable"),
+)
+
+
 def build_parser(prog: str, description: str | None, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Return the parser of a table of commands; a name of two words is a command with a kind ("import acos")."""
     parser = argparse.ArgumentParser(
