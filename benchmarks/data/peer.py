@@ -17,9 +17,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import datasets
 import psutil
@@ -87,24 +89,11 @@ def load_rows(rows: Path) -> tuple[Dataset, Dataset]:
 
 def check_rows(voc: Dataset, general: Dataset, taxonomy: Taxonomy, num_proc: int) -> tuple[Dataset, Counter[str]]:
     """Validate and render every row, leave out the refused ones, and count them by reason."""
-    checked = [
-        voc.map(
-            check_voc_rows,
-            batched=True,
-            fn_kwargs={"taxonomy": taxonomy},
-            remove_columns=voc.column_names,
-            features=CHECKED_FEATURES,
-            num_proc=num_proc,
-        ),
-        general.map(
-            check_general_rows,
-            batched=True,
-            remove_columns=general.column_names,
-            features=CHECKED_FEATURES,
-            num_proc=num_proc,
-        ),
-    ]
-    rows = concatenate_datasets(checked)
+    checks = ((voc, partial(check_voc_rows, taxonomy=taxonomy)), (general, check_general_rows))
+    options = {"batched": True, "features": CHECKED_FEATURES, "num_proc": num_proc}
+    rows = concatenate_datasets(
+        [part.map(check, remove_columns=part.column_names, **options) for part, check in checks]
+    )
     counted = pc.value_counts(rows.data.column("reason")).to_pylist()
     reasons = Counter({entry["values"]: entry["counts"] for entry in counted if entry["values"]})
     kept = rows.filter(lambda reason: not reason, input_columns="reason", num_proc=num_proc)
@@ -163,14 +152,15 @@ def prepare(
     )
     trainer = SimpleNamespace(_tokenizer=tokenizer, completion_only_loss=True, chat_template=None)
     counts: dict[str, int] = {}
-    with _time_maps(clock), _count_before_packing(clock, counts, seq_len):
+    timed = mock.patch.object(Dataset, "map", _time_maps(clock))
+    counted = mock.patch.object(sft_trainer, "pack_dataset", _count_before_packing(clock, counts, seq_len))
+    with timed, counted:
         packed = SFTTrainer._prepare_dataset(trainer, rows, tokenizer, config, True, None, "train")
     return packed, counts
 
 
-@contextmanager
-def _time_maps(clock: StageClock) -> Iterator[None]:
-    """Time each of TRL's `Dataset.map` calls under the description that TRL gives it."""
+def _time_maps(clock: StageClock) -> Callable[..., Dataset]:
+    """Return `Dataset.map`, timed under the description that TRL gives each of its calls."""
     plain = Dataset.map
 
     def timed(self: Dataset, *arguments: Any, **options: Any) -> Dataset:
@@ -178,16 +168,11 @@ def _time_maps(clock: StageClock) -> Iterator[None]:
         with clock.stage(name):
             return plain(self, *arguments, **options)
 
-    Dataset.map = timed
-    try:
-        yield
-    finally:
-        Dataset.map = plain
+    return timed
 
 
-@contextmanager
-def _count_before_packing(clock: StageClock, counts: dict[str, int], seq_len: int) -> Iterator[None]:
-    """Count the rows that packing will cut: it says nothing about them."""
+def _count_before_packing(clock: StageClock, counts: dict[str, int], seq_len: int) -> Callable[..., Dataset]:
+    """Return TRL's packing that also counts the rows it will cut: it says nothing about them."""
     plain = sft_trainer.pack_dataset
 
     def counted(dataset: Dataset, *arguments: Any, **options: Any) -> Dataset:
@@ -197,11 +182,7 @@ def _count_before_packing(clock: StageClock, counts: dict[str, int], seq_len: in
             counts.update(tokenized=len(lengths), cut_rows=len(over), cut_tokens=pc.sum(over).as_py() or 0)
         return plain(dataset, *arguments, **options)
 
-    sft_trainer.pack_dataset = counted
-    try:
-        yield
-    finally:
-        sft_trainer.pack_dataset = plain
+    return counted
 
 
 def main() -> None:

@@ -227,15 +227,8 @@ def run_case(case: Case, device: str) -> dict[str, Any]:
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.ranks),
                 "MASTER_ADDR": MASTER_ADDRESS, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
             }  # fmt: skip
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.engine.memory_plan_check",
-            "--device",
-            device,
-            "--worker",
-            case.name,
-        ]
+        options = ["--device", device, "--worker", case.name]
+        command = [sys.executable, "-m", "benchmarks.engine.memory_plan_check", *options]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     try:
         outputs = [process.communicate(timeout=CASE_TIMEOUT_S)[0] for process in processes]

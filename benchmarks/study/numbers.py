@@ -8,18 +8,8 @@ import random
 from datetime import date, timedelta
 from fractions import Fraction
 
-from benchmarks.study.words import Turns, choose, list_words
+from benchmarks.study.words import Turns, choose, list_words, read_table
 
-_UNITS = (
-    ("kilometres", "miles", 0.621371, 0.0),
-    ("miles", "kilometres", 1.609344, 0.0),
-    ("kilograms", "pounds", 2.204623, 0.0),
-    ("litres", "US gallons", 0.264172, 0.0),
-    ("degrees Celsius", "degrees Fahrenheit", 1.8, 32.0),
-    ("inches", "centimetres", 2.54, 0.0),
-    ("hectares", "acres", 2.471054, 0.0),
-    ("bar", "kilopascals", 100.0, 0.0),
-)
 _ROMAN = ((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"))
 _ROMAN_LOW = ((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
 LETTERS = "ABCD"
@@ -45,7 +35,8 @@ def ask_arithmetic(rng: random.Random) -> Turns:
 
 def ask_conversion(rng: random.Random) -> Turns:
     """A conversion of units, with a follow-up in the other direction."""
-    source, target, factor, offset = rng.choice(_UNITS)
+    row = rng.choice(read_table("units"))
+    source, target, factor, offset = row["source"], row["target"], float(row["factor"]), float(row["offset"])
     amount = rng.randint(2, 4000) / rng.choice((1, 2, 4, 10))  # some have decimals
     result = amount * factor + offset
     turns = [
@@ -87,77 +78,47 @@ def factorise(number: int) -> list[int]:
     return [*factors, number] if number > 1 else factors
 
 
+def _tell(problem: str, /, **facts: object) -> tuple[str, str]:
+    """Return the question and the answer of a problem of the table."""
+    (row,) = (row for row in read_table("problems") if row["name"] == problem)
+    return row["question"].format(**facts), row["answer"].format(**facts)
+
+
 def ask_word_problem(rng: random.Random) -> Turns:
     """A problem of two to four steps, each one shown."""
     trade, thing = choose(rng, list_words("trades")), choose(rng, list_words("fruits"))
-    first, second = choose(rng, list_words("name")), rng.randint(3, 40)
+    name, spoiled = choose(rng, list_words("name")), rng.randint(3, 40)
     boxes, each, price, cost = rng.randint(3, 48), rng.randint(4, 36), rng.randint(2, 19), rng.randint(10, 300)
     if rng.random() < 0.5:
-        question = (
-            f"A {trade} has {boxes} boxes with {each} pieces of {thing} in each box. {second} pieces are spoiled. "
-            f"The rest is sold for {price} euros a piece, and the stall costs {cost} euros. What is left?"
-        )
-        total = boxes * each
-        good, income = total - second, (total - second) * price
-        answer = (
-            f"Pieces: {boxes} * {each} = {total}.\nGood pieces: {total} - {second} = {good}.\n"
-            f"Income: {good} * {price} = {income} euros.\nMinus the stall: {income} - {cost} = {income - cost} euros.\n"
-            f"The answer is {income - cost}."
-        )
-        return [(question, answer)]
+        good = boxes * each - spoiled
+        goods = {"trade": trade, "thing": thing, "boxes": boxes, "each": each, "total": boxes * each, "good": good}
+        money = {"price": price, "cost": cost, "income": good * price, "left": good * price - cost}
+        return [_tell("stall", spoiled=spoiled, **goods, **money)]
     x, factor, plus = rng.randint(-20, 60), rng.randint(2, 15), rng.randint(-50, 90)
-    sign = "+" if plus >= 0 else "-"
-    question = f"{first} thinks of a number x. {factor} times x {sign} {abs(plus)} is {factor * x + plus}. Solve for x."
-    answer = (
-        f"The equation is {factor}x {sign} {abs(plus)} = {factor * x + plus}.\n"
-        f"Move the constant: {factor}x = {factor * x}.\nDivide by {factor}: x = {x}.\nThe answer is {x}."
-    )
-    return [(question, answer)]
+    shown = {"sign": "+" if plus >= 0 else "-", "plus": abs(plus), "product": factor * x, "result": factor * x + plus}
+    return [_tell("equation", name=name, x=x, factor=factor, **shown)]
 
 
 def ask_motion(rng: random.Random) -> Turns:
     """Two travellers who meet: speeds, distance, time."""
     one, two = rng.sample(list_words("name"), 2)
     v, w, hours = rng.randint(4, 60), rng.randint(4, 60), rng.randint(2, 12)
-    distance = (v + w) * hours
-    question = (
-        f"{one} and {two} start at the same time, {distance} km apart, and move towards each other at {v} km/h and {w} km/h. "
-        "When do they meet, and how far has each one come?"
-    )
-    answer = (
-        f"Together they close the gap at {v} + {w} = {v + w} km/h.\nTime: {distance} / {v + w} = {hours} hours.\n"
-        f"{one} covers {v} * {hours} = {v * hours} km, {two} covers {w} * {hours} = {w * hours} km, "
-        f"and {v * hours} + {w * hours} = {distance}, as it must be.\nThe answer is {hours} hours."
-    )
-    return [(question, answer)]
+    sums = {"both": v + w, "distance": (v + w) * hours, "far": v * hours, "near": w * hours}
+    return [_tell("motion", one=one, two=two, v=v, w=w, hours=hours, **sums)]
 
 
 def ask_stem(rng: random.Random) -> Turns:
     """Multiple choice with one computed right option."""
     kind = int(rng.random() * 4)
     a, b = rng.randint(2, 60), rng.randint(2, 40)
-    if kind == 0:
-        question, right, unit = (
-            f"A current of {a} A flows through a resistance of {b} ohm. What is the voltage?",
-            a * b,
-            " V",
-        )
-        why = f"Ohm's law: U = R * I = {b} * {a} = {right} V."
-    elif kind == 1:
-        question, right, unit = f"What is the kinetic energy of a body of {2 * a} kg at {b} m/s?", a * b * b, " J"
-        why = f"E = m * v^2 / 2 = {2 * a} * {b}^2 / 2 = {right} J."
-    elif kind == 2:
-        question, right, unit = (
-            f"A block of {a * b} g has a volume of {b} cubic centimetres. What is its density?",
-            a,
-            " g/cm3",
-        )
-        why = f"Density is mass over volume: {a * b} / {b} = {a} g/cm3."
-    else:
-        elements = list_words("elements")
-        right, unit = 1 + a % len(elements), ""
-        question = f"What is the atomic number of {elements[right - 1]}?"
-        why = f"{elements[right - 1].capitalize()} has {right} proton{'s' if right > 1 else ''}."
+    elements = list_words("elements")
+    number = 1 + a % len(elements)
+    name, right, unit = (
+        ("voltage", a * b, " V"), ("energy", a * b * b, " J"), ("density", a, " g/cm3"), ("element", number, ""),
+    )[kind]  # fmt: skip
+    element, protons = elements[number - 1], f"{number} proton{'s' if number > 1 else ''}"
+    words = {"element": element, "name": element.capitalize(), "protons": protons}
+    question, why = _tell(name, a=a, b=b, twice=2 * a, product=a * b, right=right, **words)
     options = draw_options(rng, right)
     listed = "\n".join(f"{letter}. {value}{unit}" for letter, value in zip(LETTERS, options, strict=True))
     return [(f"{question}\n{listed}", f"{why} The correct answer is ({LETTERS[options.index(right)]}).")]

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.train.recipe import SAMPLES, read_recipe
-from benchmarks.train.step_clock import StepClock
+from benchmarks.train.side import SAMPLES, StepClock, read_recipe
 from corpus.samples import Sample, SampleReader
 from training.batches import Batch, Document, build_batch, plan_packed_passes
 from training.model import load_model

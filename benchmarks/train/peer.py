@@ -30,8 +30,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.train.recipe import PEER_ROWS, PEER_SAMPLES, PEER_SIDES, Recipe, read_recipe, split_samples
-from benchmarks.train.step_clock import StepClock
+from benchmarks.train.side import PEER_ROWS, PEER_SAMPLES, PEER_SIDES, Recipe, StepClock, read_recipe, split_samples
 
 IGNORE_INDEX = -100
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.data.ours import ingest
 from benchmarks.study.rows import VOC_SHARE
-from benchmarks.train.recipe import PEER_ROWS, PEER_SAMPLES, SAMPLES, write_recipe
+from benchmarks.train.side import PEER_ROWS, PEER_SAMPLES, SAMPLES, write_recipe
 from corpus.arms import plan_arm, write_arm
 from corpus.samples import Sample, SampleReader
 from corpus.task_runner import map_here

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.sides import CORES, ROOT, Figures, make_environment, make_input, make_peer_folder, make_rows, run_side
 from benchmarks.train.loss_curves import WINDOW_STEPS, compare, draw_curves, format_curves, smooth
-from benchmarks.train.recipe import SIDES
+from benchmarks.train.side import SIDES
 from demo.twin.processes import adopt_orphans
 from voc.text_table import format_columns
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.train.recipe import read_recipe, split_samples, write_recipe
-from benchmarks.train.step_clock import StepClock
+from benchmarks.train.side import StepClock, read_recipe, split_samples, write_recipe
 from benchmarks.train.vs_trl import format_summary, measure_steps, summarise
 
 MIB = 1 << 20
