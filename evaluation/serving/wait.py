@@ -1,6 +1,6 @@
 """Wait until a model's serve job is healthy, or say why it never will be.
 
-    python -m evaluation wait --store-uri URI --run-id ID --model NAME --serve-submission-id ID
+    python -m evaluation wait --store-uri URI --run-id ID --model NAME [--serve-submission-id ID]
 
 Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
 job's environment). Returns when the endpoint answers as the model, and has computed the beginning that all prompts of the
@@ -81,12 +81,26 @@ class RayServeJob:
             return f"(its log cannot be read: {error})"
 
 
+class UnwatchedServer:
+    """A server that was started by hand and not as a Ray job: only its endpoint tells about it."""
+
+    def read_state(self) -> JobState:
+        """Return that it runs, as far as anybody knows."""
+        return JobState("RUNNING", "started by hand")
+
+    def read_log(self) -> str:
+        """Say where its log is."""
+        return "(its log is where it was started)"
+
+
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `wait`."""
     parser = subparsers.add_parser("wait", help="wait until a model's serve job is healthy")
     add_run_arguments(parser)
     parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.add_argument("--serve-submission-id", required=True, help="submission id of the serve job in Ray")
+    parser.add_argument(
+        "--serve-submission-id", help="submission id of the serve job in Ray; without it, a server started by hand"
+    )
     parser.set_defaults(run=run_wait)
 
 
@@ -94,7 +108,8 @@ def run_wait(arguments: argparse.Namespace) -> None:
     """Open the run and wait."""
     run = open_run(arguments.store_uri, arguments.run_id)
     find_model(run, arguments.model)
-    key, job = read_key(), RayServeJob(arguments.serve_submission_id)
+    key = read_key()
+    job = RayServeJob(arguments.serve_submission_id) if arguments.serve_submission_id else UnwatchedServer()
     endpoint = wait_for_endpoint(run, arguments.model, key, job)
     print(f"wait: {arguments.model} is healthy at {endpoint.url}", flush=True)
     prime_prompts(run, endpoint)

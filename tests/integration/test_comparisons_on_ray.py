@@ -17,6 +17,7 @@ from corpus.ray_session import list_worker_variables, map_on_ray
 from corpus.task_runner import MapParts, map_here
 from corpus.worker_pool import WorkerPool
 from tests.part_files import write_parts
+from tests.ray_head import RayHead
 from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError
 
@@ -25,12 +26,11 @@ TIMEOUT_S = 600  # a crowded machine needs minutes to start Ray
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(TIMEOUT_S)]
 
 
-@pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[None]:
+@pytest.fixture
+def connected(ray_head: RayHead) -> Iterator[None]:
     import ray
 
-    environment = {"env_vars": list_worker_variables()}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    ray.init(ray_head.address, log_to_driver=False, runtime_env={"env_vars": list_worker_variables()})
     yield
     ray.shutdown()
 
@@ -57,7 +57,7 @@ def compare(folder: Path, map_parts: MapParts) -> tuple[object, ...]:
     return dropped, duplicates.to_json(), contamination.to_json()
 
 
-def test_workers_and_ray_find_what_one_process_finds(ray_of_two: None, tmp_path: Path) -> None:
+def test_workers_and_ray_find_what_one_process_finds(connected: None, tmp_path: Path) -> None:
     here, on_ray = compare(tmp_path / "here", map_here), compare(tmp_path / "ray", map_on_ray)
     with WorkerPool(2) as pool:
         in_workers = compare(tmp_path / "workers", pool.map)
@@ -65,7 +65,7 @@ def test_workers_and_ray_find_what_one_process_finds(ray_of_two: None, tmp_path:
     assert len(here[0]["a"]) == 105  # type: ignore[index]
 
 
-def test_a_damaged_part_file_is_a_named_error_of_the_driver(ray_of_two: None, tmp_path: Path) -> None:
+def test_a_damaged_part_file_is_a_named_error_of_the_driver(connected: None, tmp_path: Path) -> None:
     (part,) = write_parts(tmp_path, "a", ["x"] * 5)
     task = SignatureTask(0, dataclasses.replace(part, num_rows=9), str(tmp_path), 128, 7)
     with pytest.raises(DataError, match="holds 5 rows"):

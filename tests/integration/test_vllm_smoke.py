@@ -14,6 +14,7 @@ import yaml
 from corpus.prepare import prepare
 from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
+from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
@@ -39,7 +40,6 @@ def start_training(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training", "run", *words, "--arm", ARM]
     command += ["--store-uri", run.store.uri, "--run-id", run.layout.run_id]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=run.store.root, timeout=500)
 
 
@@ -80,7 +80,7 @@ def test_a_model_with_experts_is_loaded_and_another_answer_than_the_trained_mode
 
 
 def test_on_ray_the_engine_gets_what_the_workers_let_go_of_and_an_export_it_cannot_load_is_named(
-    tmp_path: Path,
+    tmp_path: Path, ray_head: RayHead
 ) -> None:
     run = make_run(tmp_path)
     done = start_training(run)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from corpus.readers import read_split
 from corpus.source_files import list_files
 from corpus.splits import list_splits
-from tests.s3_servers import BUCKET, S3Server, moto_server
+from tests.s3_servers import BUCKET, S3Server
 from tests.unit.corpus.readers.sources import make_row, make_source, name_items, to_jsonl
 from voc.errors import DataError
 from voc.store.base import Store
@@ -19,12 +18,6 @@ from voc.store.uri import open_store
 
 ROWS = [make_row(number) for number in range(50)]
 DATA = to_jsonl(ROWS)
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with moto_server(tmp_path_factory.mktemp("moto")) as server:
-        yield server
 
 
 @pytest.fixture(params=["local", "moto"])
