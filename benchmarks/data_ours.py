@@ -87,15 +87,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--in-workers", action="store_true", help="in worker processes, however few the parts")
-    way.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
+    parser.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     started = psutil.Process().create_time()
     start = time.time()
-    max_tasks_here = 0 if arguments.in_workers else None
-    with TaskRunner(max_tasks_here, on_ray=arguments.on_ray) as runner:
+    with TaskRunner(on_ray=arguments.on_ray) as runner:
         figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, runner)
         wall_s = time.time() - started
     stages_s = {"start": round(start - started, 2), "work": round(wall_s - start + started, 2)}

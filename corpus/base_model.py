@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "probe"
-_loaded: list[Path] = []  # the folder of the tokenizer that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +92,7 @@ def _load_tokenizer(folder: Path, _stamps: tuple[tuple[str, int], ...]) -> PreTr
     except Exception as error:  # the Rust parser raises plain Exception
         raise ModelError(f"the tokenizer of {folder} cannot be read: {error}", remedy="check model.base") from error
     _return_free_memory()
-    _loaded[:] = [folder]
     return tokenizer
-
-
-def get_loaded_folder() -> Path | None:
-    """Return the model folder whose tokenizer this process keeps, if there is one."""
-    return _loaded[0] if _loaded else None
 
 
 def _return_free_memory() -> None:

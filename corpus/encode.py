@@ -280,13 +280,6 @@ def split_at(text: str, walls: Sequence[str]) -> list[str]:
     return parts
 
 
-def list_learned_texts(sample: EncodedSample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Decode every unbroken run of learned tokens."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], sample.learned, [False]]).astype(np.int8)))
-    runs = [sample.input_ids[start:end].tolist() for start, end in edges.reshape(-1, 2)]
-    return [str(tokenizer.decode(run, clean_up_tokenization_spaces=False)) for run in runs]
-
-
 def check_answers(
     learned: Sequence[str], answers: Sequence[Collection[str]], normalise: Callable[[str], str] = str
 ) -> None:

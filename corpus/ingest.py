@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import multiprocessing
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ from voc.records.records import (
 from voc.records.redaction import Redactor
 
 BATCH_ROWS = 512
+_NUM_ENCODERS = 2  # threads: half of encoding is Python that waits for its turn
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -137,14 +137,12 @@ class _PartWorker:
 
     def run(self, writer: PartWriter) -> None:
         """Read, check, encode and write all rows; while some batches are encoded, the next is read."""
-        # Two threads, as half of encoding is Python that waits for its turn; a worker process has one CPU and others beside it.
-        num_encoders = 2 if multiprocessing.parent_process() is None else 1
-        with ThreadPoolExecutor(num_encoders) as beside:
+        with ThreadPoolExecutor(_NUM_ENCODERS) as beside:
             encoding: deque[tuple[list[_Parsed], Future[list[EncodedSample | RowError] | list[None]]]] = deque()
             rows = self._read()
             while batch := list(islice(rows, BATCH_ROWS)):
                 encoding.append((batch, beside.submit(self._encode, [row.record for row in batch])))
-                if len(encoding) > num_encoders:
+                if len(encoding) > _NUM_ENCODERS:
                     self._finish_first(encoding, writer)
             while encoding:
                 self._finish_first(encoding, writer)

@@ -48,12 +48,6 @@ class PackingPlan:
         """Share of the rows' places that hold a token; 0 without rows."""
         return self.num_tokens / (self.num_rows * self.row_len) if self.num_rows else 0.0
 
-    def list_samples(self) -> tuple[IntArray, IntArray]:
-        """Return samples row by row, in their order inside a row, and [rows + 1] where each row starts among them."""
-        order = np.argsort(self.row_of, kind="stable")[len(self.too_long) :]
-        counts = np.bincount(self.row_of[order], minlength=self.num_rows)
-        return order, np.concatenate([[0], np.cumsum(counts)])
-
     def to_json(self) -> dict[str, Any]:
         """Return the figures that the data report shows."""
         return {"rows": self.num_rows, "efficiency": self.efficiency, "too_long": len(self.too_long)}
@@ -114,52 +108,6 @@ def pack_window(lengths: Lengths, row_len: int) -> tuple[IntArray, int]:
     row_of = np.empty(len(order), dtype=np.int64)
     row_of[order] = placed
     return row_of, 1 + max(placed, default=-1)
-
-
-def count_samples_for_rows(lengths: Lengths, row_len: int, num_rows: int, *, window: int = DEFAULT_WINDOW) -> int:
-    """Return how many leading samples fill a number of rows: so many fit, and one more does not.
-
-    Best fit is not monotone: very rarely a longer list of samples needs fewer rows. So the count is not guessed from a
-    formula but packed: what is returned was seen to fit, and the next sample was seen not to. A still longer prefix may
-    happen to fit again. Windows do not depend on how many samples follow, so only the last one is packed repeatedly.
-    Samples that are longer than a row take no place, and count as samples.
-
-    Args:
-        lengths: [samples] tokens of a prefix of the training order, long enough to fill the rows.
-        row_len: Tokens of a row.
-        num_rows: Rows to fill.
-        window: As in `plan_packing`.
-
-    Raises:
-        ValueError: As `plan_packing`, or if there are fewer than 0 rows.
-    """
-    _check(lengths, row_len, window)
-    if num_rows < 0:
-        raise ValueError(f"{num_rows} rows were asked for, at least 0 are possible")
-    left = num_rows
-    for start in range(0, len(lengths), window):
-        part = lengths[start : start + window]
-        needed = _count_rows(part, row_len)
-        if needed > left:
-            return start + _count_fitting(part, row_len, left)
-        left -= needed
-    return len(lengths)
-
-
-def _count_fitting(lengths: Lengths, row_len: int, num_rows: int) -> int:
-    """Return a number of leading samples that fit while one more does not; all of them do not fit."""
-    low, high = 0, len(lengths)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _count_rows(lengths[:middle], row_len) <= num_rows:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _count_rows(lengths: Lengths, row_len: int) -> int:
-    return pack_window(lengths[lengths <= row_len], row_len)[1]
 
 
 def _place(sizes: Iterable[tuple[int, int]], row_len: int) -> Iterator[tuple[int, int]]:

@@ -101,10 +101,6 @@ class PartStatistics:
             for name, number in names.items():
                 _count(into, name, number)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts in the report's own words: the entries of a file, its class counts beside them."""
-        return {**self.describe_file(), "classes": self.describe_classes()}
-
     def describe_file(self) -> dict[str, Any]:
         """Return the report's entry of this file, as far as it is counted here; without tokens if no row was encoded."""
         described: dict[str, Any] = {"rows": self.rows}
@@ -120,31 +116,6 @@ class PartStatistics:
     def describe_classes(self) -> dict[str, dict[str, int]]:
         """Return the counts of every class, the most frequent first."""
         return {kind: _sort(self.classes[kind]) for kind in CLASS_KINDS}
-
-
-def parse_statistics(value: Mapping[str, Any]) -> PartStatistics:
-    """Read what `PartStatistics.to_json` wrote.
-
-    Raises:
-        DataError: If the lengths were counted with other bins.
-    """
-    lengths = value.get("lengths", {"edges": list(LENGTH_EDGES), "counts": [0] * (len(LENGTH_EDGES) - 1)})
-    if tuple(lengths["edges"]) != LENGTH_EDGES:
-        raise DataError(
-            f"a part's lengths are counted in {len(lengths['edges']) - 1} bins of another version",
-            expected=f"the {len(LENGTH_EDGES) - 1} bins of this one",
-            remedy="prepare the data again",
-        )
-    return PartStatistics(
-        rows=value["rows"],
-        tokens=value.get("tokens", 0),
-        assistant_tokens=value.get("assistant_tokens", 0),
-        longest_tokens=value.get("longest_tokens", 0),
-        lengths=list(lengths["counts"]),
-        categories=Counter(value["categories"]),
-        languages=Counter(value["languages"]),
-        classes={kind: Counter(value["classes"][kind]) for kind in CLASS_KINDS},
-    )
 
 
 def merge_statistics(*parts: PartStatistics) -> PartStatistics:

@@ -3,17 +3,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from corpus.base_model import open_base
-from corpus.encode import IGNORE_INDEX, SampleEncoder, check_answers, list_learned_texts
+from corpus.encode import IGNORE_INDEX, EncodedSample, SampleEncoder, check_answers
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
 from tests.tiny_run import LABELS, make_voc_row
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer, render_messages
 from voc.records.records import GeneralRecord, RowError, parse_voc_record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TAXONOMY = Taxonomy(tuple(Leaf(label, "what it is") for label in LABELS))
 CHAT = (
@@ -23,6 +27,13 @@ CHAT = (
     {"role": "user", "content": "Two?"},
     {"role": "assistant", "content": "second"},
 )
+
+
+def list_learned_texts(sample: EncodedSample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decode every unbroken run of learned tokens."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], sample.learned, [False]]).astype(np.int8)))
+    runs = [sample.input_ids[start:end].tolist() for start, end in edges.reshape(-1, 2)]
+    return [str(tokenizer.decode(run, clean_up_tokenization_spaces=False)) for run in runs]
 
 
 def make_encoder(folder: Path, max_seq_len: int = 512) -> SampleEncoder:

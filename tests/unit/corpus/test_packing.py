@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.packing import count_samples_for_rows, pack_window, plan_packing
+from corpus.packing import PackingPlan, pack_window, plan_packing
 
 
 @st.composite
@@ -13,6 +13,13 @@ def samples(draw):
     row_len = draw(st.integers(1, 40))
     lengths = draw(st.lists(st.integers(1, row_len + 5), max_size=60))
     return np.array(lengths, dtype=np.int32), row_len, draw(st.integers(1, 70)), draw(st.integers(0, 9))
+
+
+def list_samples(plan: PackingPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples row by row, in their order inside a row, and [rows + 1] where each row starts among them."""
+    order = np.argsort(plan.row_of, kind="stable")[len(plan.too_long) :]
+    counts = np.bincount(plan.row_of[order], minlength=plan.num_rows)
+    return order, np.concatenate([[0], np.cumsum(counts)])
 
 
 def pack_best_fit(lengths: list[int], row_len: int) -> list[int]:
@@ -71,7 +78,7 @@ def test_a_window_is_packed_like_the_textbook_packs_it(drawn) -> None:
 def test_rows_are_listed_with_each_packed_sample_once_in_training_order(drawn) -> None:
     lengths, row_len, window, seed = drawn
     plan = plan_packing(lengths, row_len, window=window, seed=seed)
-    order, starts = plan.list_samples()
+    order, starts = list_samples(plan)
     assert sorted([*order.tolist(), *plan.too_long.tolist()]) == list(range(len(lengths)))
     for row in range(plan.num_rows):
         members = order[starts[row] : starts[row + 1]]
@@ -89,15 +96,6 @@ def test_rows_of_a_later_window_come_later(drawn) -> None:
         if rows.size:
             assert rows.min() == last + 1
             last = int(rows.max())
-
-
-@given(samples(), st.integers(0, 40))
-def test_the_counted_samples_fit_and_one_more_does_not(drawn, num_rows: int) -> None:
-    lengths, row_len, window, seed = drawn
-    count = count_samples_for_rows(lengths, row_len, num_rows, window=window)
-    assert plan_packing(lengths[:count], row_len, window=window, seed=seed).num_rows <= num_rows
-    if count < len(lengths):
-        assert plan_packing(lengths[: count + 1], row_len, window=window, seed=seed).num_rows > num_rows
 
 
 @given(samples())
@@ -129,7 +127,7 @@ def test_it_needs_no_more_rows_than_first_fit_decreasing(row_len: int) -> None:
 def test_lengths_do_not_go_up_and_down_with_time() -> None:
     lengths = draw_lengths(60_000, 215, 0.6)
     plan = plan_packing(lengths, 2048)
-    order, starts = plan.list_samples()
+    order, starts = list_samples(plan)
     longest = np.maximum.reduceat(lengths[order], starts[:-1])
     unshuffled, count = pack_window(lengths[:16_384], 2048)
     falling = np.zeros(count, dtype=np.int32)
@@ -151,19 +149,14 @@ def test_nothing_to_pack_gives_no_rows() -> None:
     for lengths in (np.empty(0, dtype=np.int32), np.array([9, 9])):
         plan = plan_packing(lengths, 8)
         assert (plan.num_rows, plan.efficiency, len(plan.too_long)) == (0, 0.0, len(lengths))
-        assert count_samples_for_rows(lengths, 8, 0) == len(lengths)
 
 
 @pytest.mark.parametrize(("lengths", "row_len", "window"), [([4, 0], 8, 4), ([4, -1], 8, 4), ([4], 0, 4), ([4], 8, 0)])
 def test_lengths_rows_and_windows_below_one_are_refused(lengths: list[int], row_len: int, window: int) -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
         plan_packing(np.array(lengths), row_len, window=window)
-    with pytest.raises(ValueError, match="expected at least 1"):
-        count_samples_for_rows(np.array(lengths), row_len, 3, window=window)
 
 
-def test_a_window_with_a_sample_that_no_row_holds_and_fewer_than_no_rows_are_refused() -> None:
+def test_a_window_with_a_sample_that_no_row_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="samples have 4 to 9 tokens, a row holds 1 to 8"):
         pack_window(np.array([4, 9]), 8)
-    with pytest.raises(ValueError, match="-1 rows"):
-        count_samples_for_rows(np.array([4]), 8, -1)

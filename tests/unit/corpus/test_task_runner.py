@@ -1,4 +1,4 @@
-"""Where tasks run: here while they are few, in workers of this machine above, on Ray where there is a cluster."""
+"""Where tasks run: here while they are few or there is no cluster, else on the cluster."""
 
 from __future__ import annotations
 
@@ -43,37 +43,26 @@ def asked_of_ray(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_few_tasks_run_here_many_in_workers_and_once_there_are_workers_few_do_too(asked_of_ray: list[str]) -> None:
-    with TaskRunner(max_tasks_here=2) as runner:
-        assert list(runner(get_pid, [1, 2])) == [os.getpid()] * 2
-        assert os.getpid() not in list(runner(get_pid, [1, 2, 3], only_here=True))
-        assert os.getpid() not in list(runner(get_pid, [1]))
-    assert asked_of_ray == []
-
-
-@pytest.mark.parametrize(("num_cpus", "are_started"), [(1, False), (2, False), (3, True)])
-def test_workers_are_started_where_there_are_cpus_for_them_to_gain_something(
-    num_cpus: int, are_started: bool, asked_of_ray: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task_runner, "count_cpus", lambda: num_cpus)
+@pytest.mark.parametrize("num_tasks", [1, task_runner.MAX_TASKS_HERE, task_runner.MAX_TASKS_HERE + 1, 500])
+def test_without_a_cluster_one_process_does_it_all(num_tasks: int, asked_of_ray: list[str]) -> None:
     with TaskRunner() as runner:
-        assert list(runner(get_pid, range(task_runner.MAX_TASKS_HERE))) == [os.getpid()] * task_runner.MAX_TASKS_HERE
-        many = list(runner(get_pid, range(task_runner.MAX_TASKS_HERE + 1)))
-    assert (os.getpid() not in many) == are_started
+        assert list(runner(get_pid, range(num_tasks))) == [os.getpid()] * num_tasks
+        assert list(runner(get_pid, range(num_tasks), only_here=True)) == [os.getpid()] * num_tasks
     assert asked_of_ray == []
 
 
-def test_a_cluster_is_used_however_few_cpus_this_machine_has(
+def test_a_cluster_is_used_for_more_tasks_than_are_quick_here(
     asked_of_ray: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_runner, "count_cpus", lambda: 1)
     monkeypatch.setenv("RAY_ADDRESS", "ray://there")
     with TaskRunner() as runner:
+        list(runner(abs, range(task_runner.MAX_TASKS_HERE)))
+        assert asked_of_ray == []
         list(runner(abs, range(task_runner.MAX_TASKS_HERE + 1)))
     assert asked_of_ray == ["start", "run", "end"]
 
 
-def test_a_named_error_of_a_worker_is_raised_as_it_was(asked_of_ray: list[str]) -> None:
+def test_a_named_error_of_a_task_is_raised_as_it_was(asked_of_ray: list[str]) -> None:
     with TaskRunner(max_tasks_here=0) as runner, pytest.raises(DataError, match="Expected: yes"):
         list(runner(fail, [1, 2]))
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.writers import write_converse
+from corpus.export import make_converse
 from tests.unit.corpus.readers.sources import make_source, read_values, to_jsonl
-from voc.errors import DataError
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_system
 from voc.records.records import GeneralRecord, Segment, VocRecord, parse_general_record
+from voc.records.refusals import RowError
 
 PATH = ("Product", "Battery", "Use", "Runtime")
 TAXONOMY = Taxonomy((Leaf(PATH, "how long it lasts"), Leaf(("Service", "Support", "Use", "Speed"), "how fast")))
@@ -24,7 +24,7 @@ def make_record(comment: str, *contents: str) -> VocRecord:
 
 
 def test_a_comment_becomes_the_rendered_prompt_and_the_answer() -> None:
-    (row,) = write_converse([make_record("good battery", "battery")], "taxonomy", TAXONOMY)
+    row = make_converse(make_record("good battery", "battery"), "taxonomy", TAXONOMY)
     assert row["schemaVersion"] == "bedrock-conversation-2024"
     assert row["system"] == [{"text": render_system("taxonomy", TAXONOMY)}]
     user, assistant = row["messages"]
@@ -35,7 +35,7 @@ def test_a_comment_becomes_the_rendered_prompt_and_the_answer() -> None:
 
 def test_a_chat_without_a_system_turn_has_no_system_key() -> None:
     chat = GeneralRecord(messages=({"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}))
-    (row,) = write_converse([chat], "internalized", TAXONOMY)
+    row = make_converse(chat, "internalized", TAXONOMY)
     assert list(row) == ["schemaVersion", "messages"]
 
 
@@ -54,9 +54,9 @@ USER, ANSWER, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "ass
         (GeneralRecord(messages=({"role": "user", "content": " \n"}, ANSWER)), "blank"),
     ],
 )
-def test_what_the_format_cannot_say_is_an_error_with_its_number(record: GeneralRecord, problem: str) -> None:
-    with pytest.raises(DataError, match=f"record 2 has no Converse form: .*{problem}"):
-        list(write_converse([make_record("x"), record], "internalized", TAXONOMY))
+def test_what_the_format_cannot_say_is_refused(record: GeneralRecord, problem: str) -> None:
+    with pytest.raises(RowError, match=problem):
+        make_converse(record, "internalized", TAXONOMY)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
@@ -89,7 +89,7 @@ def test_comments_written_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, records: list[VocRecord], variant: Any
 ) -> None:
     path = tmp_path_factory.mktemp("written") / "rows.jsonl"
-    path.write_bytes(to_jsonl(write_converse(records, variant, TAXONOMY)))
+    path.write_bytes(to_jsonl(make_converse(record, variant, TAXONOMY) for record in records))
     rows = read_values(make_source(path, reader="converse"), max_row_bytes=1 << 20)
     assert rows == [{**r.to_json(), "id": f"rows-{n:06d}"} for n, r in enumerate(records, start=1)]
 
@@ -98,6 +98,6 @@ def test_comments_written_are_read_back(
 @given(chats=CHATS)
 def test_chats_written_are_read_back(tmp_path_factory: pytest.TempPathFactory, chats: list[GeneralRecord]) -> None:
     path = tmp_path_factory.mktemp("written") / "rows.jsonl"
-    path.write_bytes(to_jsonl(write_converse(chats, "internalized", TAXONOMY)))
+    path.write_bytes(to_jsonl(make_converse(chat, "internalized", TAXONOMY) for chat in chats))
     rows = read_values(make_source(path, reader="converse", format="general"), max_row_bytes=1 << 20)
     assert [parse_general_record(row) for row in rows] == chats
