@@ -15,16 +15,15 @@ import numpy as np
 import psutil
 
 from benchmarks.study_rows import GENERAL_FILE, TAXONOMY_FILE, VOC_FILE
-from corpus.arms import lay_out_rows, read_lengths, write_arm
-from corpus.base_model import open_base
-from corpus.build import ingest_all
-from corpus.draw import plan_draw
-from corpus.packing import plan_packing
-from corpus.part_tasks import IngestSettings
-from corpus.reading import Reading
-from corpus.sources import Source, UsableRows, choose_usable
-from corpus.splits import list_splits
-from corpus.task_runner import MapParts, TaskRunner
+from corpus.build import Reading, ingest_all
+from corpus.encoding.base_model import open_base
+from corpus.ground.tasks import MapParts, TaskRunner
+from corpus.mixing.arms import lay_out_rows, read_lengths, write_arm
+from corpus.mixing.draw import plan_draw
+from corpus.mixing.packing import plan_packing
+from corpus.parts.ingest import IngestSettings
+from corpus.parts.source_rows import Source, UsableRows, choose_usable
+from corpus.sources.splits import list_splits
 from voc.config.arms import SourceWeight
 from voc.config.data import DataConfig, SourceConfig
 from voc.labels.taxonomy import parse_taxonomy

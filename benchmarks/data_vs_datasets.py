@@ -4,8 +4,8 @@
     python -m benchmarks.data_vs_datasets --sizes 15000 150000 --repeats 3
 
 Read, validate, render, tokenise, pack, write, from JSONL to packed rows. `ours` runs as it does by default without a cluster:
-in one process; `ours_on_ray` starts a local Ray at every size. The sides take turns (peer, ours, peer, ours), each in a process of its own with empty caches, and this process samples
-the memory of everything they start. `wall_s` is from
+in one process; `ours_on_ray` starts a local Ray at every size. The sides take turns (peer, ours, peer, ours), each in a
+process of its own with empty caches, and this process samples the memory of everything they start. `wall_s` is from
 the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time;
 `cpu_s` is the CPU time of all its processes, for a machine that has other things to do.
 Prints a table; the last line is one JSON object with all figures.

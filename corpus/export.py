@@ -18,11 +18,11 @@ from typing import Any, Literal, TextIO
 
 import numpy as np
 
-from corpus.arms import ArmPlan, locate_rows
 from corpus.build import read_records
-from corpus.readers import read_split
-from corpus.rows import InputSplit, RawRow
-from corpus.sources import UsableRows
+from corpus.mixing.arms import ArmPlan, locate_rows
+from corpus.parts.source_rows import UsableRows
+from corpus.sources.formats import read_split
+from corpus.sources.rows import InputSplit, RawRow
 from voc.config.arms import ArmConfig
 from voc.config.data import SourceConfig
 from voc.config.data_mixing import format_data_mixing

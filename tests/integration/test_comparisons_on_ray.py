@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from corpus.comparison.contamination import find_contamination
+from corpus.comparison.contamination import EvaluationSet, find_contamination
 from corpus.comparison.duplicates import find_duplicates
-from corpus.comparison.evaluation_ngrams import EvaluationSet
-from corpus.comparison.signatures import SignatureTask, write_signatures
-from corpus.ray_session import list_worker_variables, map_on_ray
-from corpus.task_runner import MapParts, map_here
+from corpus.comparison.row_matches import SignatureTask, write_signatures
+from corpus.ground.tasks import MapParts, list_worker_variables, map_here, map_on_ray
 from tests.part_files import write_parts
 from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from voc.store.manifest import read_manifest, verify_directory
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 PREPARE = """
 import sys
 from corpus.prepare import prepare
-from corpus.task_runner import TaskRunner
+from corpus.ground.tasks import TaskRunner
 from voc.run import open_run
 
 if __name__ == "__main__":
