@@ -9,6 +9,7 @@ which its owner would find it.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +37,11 @@ from corpus.parts.ingest import TEST, IngestSettings, IngestTask, PartResult, in
 from corpus.parts.part_files import PartFile, read_cells, read_column
 from corpus.parts.source_rows import Source, choose_usable
 from corpus.parts.statistics import PartStatistics
-from corpus.sources.splits import UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
+from corpus.sources.splits import SPLIT_BYTES, UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
 from voc.champion import read_champion
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
+from voc.errors import DataError
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.progress import Progress
@@ -51,7 +53,7 @@ from voc.store.uri import open_store, read_uri
 
 QUARANTINE = "quarantine.jsonl"
 OVERLAPS = "overlaps.jsonl"
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 WATERMARKS = "watermarks"  # in a manifest's facts: up to which day the run has read each source
 READ_AFTER = "read_after"  # the same of the run before it, behind which its own reading began
 _SHOWN_CHARS = 200
@@ -81,6 +83,7 @@ def build_corpus(
         if config.data.damaged_files == "error":
             source.check_files()
         source.check_quarantine(config.data.max_quarantine_ratio)
+    _check_test_ids(test)
     files = [file for source in (test, *sources) for file in source.list_part_files()]
     compare = keep_here(map_parts)  # its tasks share a folder of this machine
     with tempfile.TemporaryDirectory(prefix="nightforge-compare-") as name:
@@ -108,6 +111,24 @@ def build_corpus(
             usable, duplicates.groups, rows_per_stratum=validation.rows_per_stratum, seed=config.seed
         )
     return Corpus(test, tuple(sources), duplicates, contamination, held_out, take_out(usable, held_out))
+
+
+def _check_test_ids(test: Source) -> None:
+    """Refuse a test set of several files that share an id; in one file, the later row is refused by itself.
+
+    Raises:
+        DataError: With the first such id.
+    """
+    seen: set[str] = set()
+    for part in test.list_part_files():
+        ids = set(read_column(Path(part.path), "id"))
+        if repeated := sorted(seen & ids):
+            raise DataError(
+                f"{len(repeated)} ids of the test set {test.config.uri} are in several of its files, first {repeated[0]!r}",
+                expected="every id once: results are counted by it",
+                remedy="take the repeated rows out, or put the test set into one file, where they are refused one by one",
+            )
+        seen |= ids
 
 
 def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) -> Iterator[Source]:
@@ -271,7 +292,9 @@ def _list_unfinished(splits: SplitList) -> list[tuple[str, str]]:
 
 def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:
     day = watermarks.get(source.name) if source.date_partitions else None
-    return list_splits(source, watermark=None if day is None else date.fromisoformat(day))
+    # A file of the test set is one part: its ids are compared while it is read.
+    split_bytes = sys.maxsize if source.name == TEST else SPLIT_BYTES
+    return list_splits(source, watermark=None if day is None else date.fromisoformat(day), split_bytes=split_bytes)
 
 
 def list_overlaps(

@@ -22,7 +22,7 @@ from corpus.build import read_records
 from corpus.mixing.arms import ArmPlan, locate_rows
 from corpus.parts.source_rows import UsableRows
 from corpus.sources.formats import read_split
-from corpus.sources.rows import InputSplit, RawRow
+from corpus.sources.rows import InputSplit
 from voc.config.arms import ArmConfig
 from voc.config.data import SourceConfig
 from voc.config.data_mixing import format_data_mixing
@@ -30,6 +30,7 @@ from voc.errors import ConfigError, IntegrityError
 from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares
 from voc.prompts import PromptVariant, render_answer, render_messages
+from voc.records.lines import RawRow
 from voc.records.records import GeneralRecord, VocRecord, parse_general_record, parse_voc_record
 from voc.records.refusals import RowError
 

@@ -28,22 +28,16 @@ from corpus.ground.stored_file import StoredFile, store_file
 from corpus.parts.part_files import PartRow, PartWriter, writing_part
 from corpus.parts.statistics import PartStatistics
 from corpus.sources.formats import read_split
-from corpus.sources.rows import InputSplit, RawRow
+from corpus.sources.rows import InputSplit
 from voc.config.data import DataConfig, SourceConfig
 from voc.labels.changes import TaxonomyChanges
 from voc.labels.taxonomy import Taxonomy
 from voc.prompts import PromptVariant
+from voc.records.acceptance import RepeatedIds, RowRules
 from voc.records.language import choose_language, detect_language
-from voc.records.records import (
-    GeneralRecord,
-    Rejection,
-    RowChecks,
-    RowError,
-    VocRecord,
-    parse_general_record,
-    parse_voc_record,
-)
-from voc.records.redaction import Redactor
+from voc.records.lines import RawRow
+from voc.records.records import GeneralRecord, VocRecord
+from voc.records.refusals import Rejection, RowError
 
 TEST = "test"
 BATCH_ROWS = 512
@@ -225,8 +219,8 @@ class _PartWorker:
         self.result = result
         self.refused: list[dict[str, Any]] = []
         settings = task.settings
-        self._checks = RowChecks.from_config(settings.data)
-        self._redactor = Redactor(settings.data.redaction.kinds, settings.data.redaction.order_number_pattern)
+        self._rules = RowRules(settings.data, settings.taxonomy, settings.changes)
+        self._ids = RepeatedIds() if task.is_test else None
         self._encoder = None if task.is_test else open_encoder(settings)
         self._lengths: list[int] = []
         self._assistant_lengths: list[int] = []
@@ -271,16 +265,13 @@ class _PartWorker:
         return int.from_bytes(digest, "little") < self.task.source.replay_ratio * 2**64
 
     def _parse(self, row: RawRow, notes: Counter[str]) -> VocRecord | GeneralRecord:
-        value, source, settings = row.value, self.task.source, self.task.settings
+        source, redacted = self.task.source, self.result.redacted
         if source.format == "general":
-            value, found = self._redactor.redact_general(value)
-            self.result.redacted.update(found)
-            if source.category is not None and "category" not in value:
-                value = {**value, "category": source.category}
-            return parse_general_record(value, notes=notes)
-        value, found = self._redactor.redact_voc(value)
-        self.result.redacted.update(found)
-        return parse_voc_record(value, settings.taxonomy, checks=self._checks, changes=settings.changes, notes=notes)
+            return self._rules.accept_general(row.value, source.category, notes, redacted)
+        record = self._rules.accept_voc(row.value, notes, redacted)
+        if self._ids is not None:
+            self._ids.check(record)
+        return record
 
     def _encode(self, records: Sequence[VocRecord | GeneralRecord]) -> list[EncodedSample | RowError] | list[None]:
         return [None] * len(records) if self._encoder is None else self._encoder.encode(records)
@@ -318,12 +309,7 @@ class _PartWorker:
     def _refuse(self, rejection: Rejection) -> None:
         result, split = self.result, self.task.split
         result.refused[rejection.reason] += 1
-        rejection = Rejection(
-            rejection.line,
-            rejection.reason,
-            self._redactor.redact(rejection.detail)[0],  # it may quote the row
-            self._redactor.redact_raw(rejection.raw),
-        )
+        rejection = self._rules.redact_rejection(rejection)
         if result.first_refused is None or rejection.line < result.first_refused.line:
             result.first_refused = rejection  # rows that cannot be encoded are refused after later rows were read
         place: dict[str, Any] = {"source": self.task.source.name, "file": split.uri}

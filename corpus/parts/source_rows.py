@@ -19,11 +19,11 @@ from corpus.sources.rows import InputSplit
 from corpus.sources.splits import UNFINISHED_UPLOADS
 from voc.config.data import SourceConfig
 from voc.errors import DataError
+from voc.records.acceptance import DAMAGED_FILES
 
 IntArray = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.integer[Any]]
 
-DAMAGED_FILES = ("damaged_file", "truncated_file")
 _MAX_LISTED = 5
 
 

@@ -308,6 +308,7 @@ EXPLANATIONS = {
     "not_a_number": Explanation(
         "A value is NaN or infinite where data should be.", "Correct the export of this source."
     ),
+    "duplicate_key": Explanation("A key is there twice in one JSON object.", "Write every key once."),
     "column_count": Explanation("The row has more or fewer cells than the file has columns.", "Export the file again."),
     "malformed_csv": Explanation(
         "The row is not valid CSV: a quote is never closed, for example.", "Export the file again."

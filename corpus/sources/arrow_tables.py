@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.sources.columns import plan_columns, shape_row
-from corpus.sources.lines import HEAD_BYTES, RAW_CHARS
-from corpus.sources.rows import RawRow, make_uri, open_file
+from corpus.sources.rows import make_uri, open_file
 from voc.errors import DataError
+from voc.records.lines import HEAD_BYTES, RAW_CHARS, RawRow
 from voc.records.refusals import Rejection, RowError
 from voc.store.uri import open_store
 
 if TYPE_CHECKING:
-    from corpus.sources.rows import InputSplit, RawRow
+    from corpus.sources.rows import InputSplit
     from voc.config.data import SourceConfig
 
 # Arrow reads a column in pieces of this size, so a row group of gigabytes does not lie in memory.

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from corpus.sources.lines import decode, parse_json
 from voc.errors import DataError
 from voc.labels.taxonomy import LEVELS
+from voc.records.lines import decode, parse_json
 from voc.records.refusals import RowError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from corpus.sources.columns import FLAT_FIELDS, plan_columns, shape_row
-from corpus.sources.lines import Line, read_lines, show_bytes
-from corpus.sources.rows import RawRow
+from corpus.sources.rows import read_split_lines
 from voc.errors import DataError
+from voc.records.lines import Line, RawRow, show_bytes
 from voc.records.refusals import Rejection, RowError, is_text
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _RecordReader:
 
     def __init__(self, split: InputSplit, max_row_bytes: int) -> None:
         self._max_row_bytes = max_row_bytes
-        self._lines = read_lines(split, max_row_bytes)
+        self._lines = read_split_lines(split, max_row_bytes)
         self._again: deque[Line] = deque()
         self._taken: list[Line] = []
         self._taken_bytes = 0

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Any
 from corpus.sources.arrow_tables import list_row_groups, read_dataset, read_parquet
 from corpus.sources.chat import CONVERTERS
 from corpus.sources.csv_rows import read_csv
-from corpus.sources.lines import RAW_CHARS, read_lines, read_objects
-from corpus.sources.rows import InputSplit, Range, RawRow, Rows, SourceFile, SourceFormat, make_id_stem, make_row_id
+from corpus.sources.rows import (
+    InputSplit,
+    Range,
+    Rows,
+    SourceFile,
+    SourceFormat,
+    make_id_stem,
+    make_row_id,
+    read_split_lines,
+)
 from voc.errors import ConfigError
 from voc.importers.acos import make_segments, parse_line
+from voc.records.lines import RAW_CHARS, RawRow, read_objects
 from voc.records.records import VocRecord
 from voc.records.refusals import Rejection, RowError
 
@@ -74,7 +83,7 @@ def _keep_whole(file: SourceFile, source: SourceConfig, split_bytes: int) -> Ite
 
 
 def _read_jsonl(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> Rows:
-    return read_objects(split, max_row_bytes)
+    return read_objects(read_split_lines(split, max_row_bytes), max_row_bytes)
 
 
 def _read_chats(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> Rows:
@@ -83,13 +92,13 @@ def _read_chats(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> 
     def convert(value: dict[str, Any], line: int) -> tuple[dict[str, Any], tuple[str, ...]]:
         return converter(value, source.format, make_row_id(stem, line))
 
-    return read_objects(split, max_row_bytes, convert)
+    return read_objects(read_split_lines(split, max_row_bytes), max_row_bytes, convert)
 
 
 def _read_acos(split: InputSplit, source: SourceConfig, max_row_bytes: int) -> Rows:
     """Yield what `python -m voc import acos` makes of every line, with the same ids; a blank line is refused as there."""
     stem = make_id_stem(split, source)
-    for line in read_lines(split, max_row_bytes):
+    for line in read_split_lines(split, max_row_bytes):
         if isinstance(line, Rejection):
             yield line
         elif line.is_too_long:

@@ -1,12 +1,13 @@
-"""What sources consist of: a format, a file, a split of it, a row that nobody has checked yet; their addresses and ids."""
+"""What sources consist of: a format, a file, a split of it and its lines; the addresses of files and the ids of rows."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from voc.records.lines import Line, RawRow, is_gzip, read_lines
 from voc.records.refusals import Rejection
 from voc.store.base import Store
 from voc.store.uri import open_store, open_uri
@@ -59,23 +60,6 @@ class InputSplit:
     is_replay: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row as its file has it: an object in the shape of the contract (`voc.records.records`), not checked yet.
-
-    Attributes:
-        value: The object.
-        line: Number of the row in its split, from 1.
-        raw: The row as it was, for the quarantine (cut to a few KiB if it is long).
-        notes: What the reader left out of the row without refusing it, by names to count (`reasoning_content`).
-    """
-
-    value: dict[str, Any]
-    line: int
-    raw: str
-    notes: tuple[str, ...] = ()
-
-
 Rows = Iterator[RawRow | Rejection]
 Range = tuple[int, int | None]
 
@@ -101,11 +85,6 @@ class SourceFormat:
     has_columns: bool = False
 
 
-def is_gzip(uri: str) -> bool:
-    """Tell by its name whether a file is packed."""
-    return uri.lower().endswith(".gz")
-
-
 def make_uri(store: Store, key: str) -> str:
     """Return the address of an object: a plain path on this machine's disk, where no character needs an escape, else a URI."""
     path = store.local_path(key)
@@ -122,6 +101,14 @@ def open_file(uri: str) -> BinaryIO:
     """
     store, key = open_uri(uri)
     return store.open_stream(key)
+
+
+def read_split_lines(split: InputSplit, max_row_bytes: int) -> Iterator[Line | Rejection]:
+    """Yield the lines of a file or of a byte range of it; a damaged or shortened file ends with one refusal."""
+    with open_file(split.uri) as file:
+        yield from read_lines(
+            file, is_packed=is_gzip(split.uri), max_row_bytes=max_row_bytes, start=split.start, end=split.end
+        )
 
 
 def digest_uri(uri: str) -> str:

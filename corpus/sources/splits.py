@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from corpus.sources.arrow_tables import measure_dataset, resolve_dataset
 from corpus.sources.formats import FORMATS, cut_range
-from corpus.sources.rows import InputSplit, Range, SourceFile, digest_uri, is_gzip, make_uri
+from corpus.sources.rows import InputSplit, Range, SourceFile, digest_uri, make_uri
 from voc.errors import ConfigError, DataError, StoreError
 from voc.importers.acos import SPLITS as ACOS_SPLITS
+from voc.records.lines import is_gzip
 from voc.store.base import Store, check_key
 from voc.store.manifest import MANIFEST_FORMAT, MANIFEST_NAME
 from voc.store.uri import open_store, open_uri

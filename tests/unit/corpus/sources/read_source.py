@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from corpus.sources.formats import read_split
-from corpus.sources.rows import RawRow
 from corpus.sources.splits import list_splits
 from voc.config.data import SourceConfig
+from voc.records.lines import RawRow
 from voc.records.refusals import Rejection
 
 MAX_ROW_BYTES = 10_000

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from corpus.sources.chat import convert_converse, convert_openai
-from corpus.sources.rows import RawRow
 from tests.unit.corpus.sources.read_source import make_source, name_items, read_items, read_values, to_jsonl
+from voc.records.lines import RawRow
 from voc.records.refusals import RowError
 
 SEGMENT = {"content": "good", "L1": "a", "L2": "b", "L3": "c", "L4": "d", "emotion": "joy"}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.sources import csv_rows
-from corpus.sources.rows import RawRow
 from tests.unit.corpus.sources.read_source import make_row, make_source, name_items, read_items, read_values
 from voc.errors import DataError
+from voc.records.lines import RawRow
 from voc.records.refusals import Rejection
 
 FLAT = "id,comment,L1,L2,L3,L4,emotion"

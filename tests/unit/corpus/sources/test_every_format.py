@@ -16,9 +16,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpus.sources.formats import read_split
-from corpus.sources.rows import InputSplit, RawRow
+from corpus.sources.rows import InputSplit
 from tests.unit.corpus.sources.read_source import make_row, make_source, name_items, read_items, to_jsonl
 from voc.errors import ConfigError, DataError
+from voc.records.lines import RawRow
 from voc.records.refusals import Rejection
 
 NUM_ROWS = 24

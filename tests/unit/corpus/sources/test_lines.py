@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.sources.formats import read_split
-from corpus.sources.rows import InputSplit, RawRow
+from corpus.sources.rows import InputSplit
 from tests.unit.corpus.sources.read_source import (
     MAX_ROW_BYTES,
     make_row,
@@ -21,6 +21,7 @@ from tests.unit.corpus.sources.read_source import (
     to_jsonl,
 )
 from voc.errors import DataError, StoreError
+from voc.records.lines import RawRow
 from voc.records.refusals import Rejection
 
 MEMORY_BYTES = 32 << 20
