@@ -24,12 +24,10 @@ from typing import Any
 
 from benchmarks.sides import make_rows
 from benchmarks.study.rows import GENERAL_FILE, TEST_FILE, VOC_FILE
-from corpus.comparison.contamination import find_contamination
+from corpus.comparison.contamination import find_contamination, read_evaluation_sets
 from corpus.comparison.duplicates import find_duplicates
-from corpus.comparison.evaluation_sets import read_evaluation_sets
-from corpus.part_files import PartRow, writing_part
-from corpus.parts import PartFile
-from corpus.task_runner import MapParts, TaskRunner, keep_here
+from corpus.ground.tasks import MapParts, TaskRunner, keep_here
+from corpus.parts.part_files import PartFile, PartRow, writing_part
 from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.models.folder import cache_folder
 

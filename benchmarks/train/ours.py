@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.train.side import SAMPLES, StepClock, read_recipe
-from corpus.samples import Sample, SampleReader
+from corpus.mixing.samples import Sample, SampleReader
 from training.batches import Batch, Document, build_batch, plan_packed_passes
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates

@@ -35,8 +35,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from benchmarks.sides import ROOT, Figures
 from benchmarks.turns import ProcessTree, Turn, compare_paired, list_active_s, take_turns
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.metrics import METRICS_NAME, StepFigures, count_steps, list_steps, read_metrics
