@@ -25,7 +25,7 @@ from torch.nn import functional
 from demo.corpus import CorpusWriter, Document
 from demo.recipe import Recipe
 from demo.world import World
-from training.muon import Muon
+from training.engine.optim import Muon
 from voc.progress import Progress
 
 if TYPE_CHECKING:

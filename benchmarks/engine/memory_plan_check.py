@@ -136,7 +136,7 @@ def measure(case: Case, device: str) -> dict[str, float]:
     """Run a case in this process and return its baseline and peak in bytes."""
     import torch
 
-    from training.process_group import join_ranks
+    from training.engine.process_group import join_ranks
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     with join_ranks(use_gpu=device == "cuda") as ranks:
@@ -158,10 +158,10 @@ def run_steps(case: Case, ranks: Any, before_steps: Any) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from training.attention import PACKED
-    from training.model import make_trainable
-    from training.optim import build_optimizers
-    from training.step import compute_gradients, reduce_figures, update
+    from training.engine.attention import PACKED
+    from training.engine.model import make_trainable
+    from training.engine.optim import build_optimizers
+    from training.engine.step import compute_gradients, reduce_figures, update
 
     training = describe_training(case)
     numbers = describe_model(case)
@@ -194,7 +194,7 @@ def make_batch(case: Case, *, seed: int) -> Any:
     """Return a full pass of random documents in which every token is learned."""
     import numpy as np
 
-    from training.batches import Document, build_batch
+    from training.engine.batches import Document, build_batch
 
     ids = np.random.default_rng(seed).integers(0, case.vocab, case.tokens)
     return build_batch([Document(part, part) for part in np.split(ids, case.documents)], pad_id=0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from training.batches import IGNORE_INDEX, Document, pack_first_fit_decreasing
+from training.engine.batches import IGNORE_INDEX, Document, pack_first_fit_decreasing
 
 LENGTH_QUANTILES = (
     24, 62, 83, 113, 128, 135, 141, 147, 154, 163, 178, 201, 217, 230, 243, 259, 285, 314, 349, 405, 1018,

@@ -31,12 +31,12 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.engine.packed_rows import draw_rows
-from training.attention import PACKED
-from training.batches import Batch, build_batch
-from training.model import make_trainable
-from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
-from training.process_group import Ranks, join_ranks
-from training.step import compute_gradients, reduce_figures, update
+from training.engine.attention import PACKED
+from training.engine.batches import Batch, build_batch
+from training.engine.model import make_trainable
+from training.engine.optim import build_optimizers, learning_rate_ratio, set_learning_rates
+from training.engine.process_group import Ranks, join_ranks
+from training.engine.step import compute_gradients, reduce_figures, update
 
 # Dense bf16 of the SXM cards, NVIDIA's data sheets (989.4 with sparsity off).
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0}

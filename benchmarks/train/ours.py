@@ -1,4 +1,4 @@
-"""Our side of `vs_trl`: the steps of `training.loop` without Ray, checkpoints and export.
+"""Our side of `vs_trl`: the steps of `training.loop.train` without Ray, checkpoints and export.
 
     python -m benchmarks.train.ours --base DIR --rows DIR
 
@@ -15,11 +15,11 @@ import torch
 
 from benchmarks.train.side import SAMPLES, StepClock, read_recipe
 from corpus.mixing.samples import Sample, SampleReader
-from training.batches import Batch, Document, build_batch, plan_packed_passes
-from training.model import load_model
-from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates
-from training.process_group import join_ranks
-from training.step import compute_gradients, reduce_figures, update
+from training.engine.batches import Batch, Document, build_batch, plan_packed_passes
+from training.engine.model import load_model
+from training.engine.optim import build_optimizers, learning_rate_ratio, set_learning_rates
+from training.engine.process_group import join_ranks
+from training.engine.step import compute_gradients, reduce_figures, update
 from voc.config.training import TrainingConfig
 from voc.errors import TrainingError
 from voc.store.local import LocalStore

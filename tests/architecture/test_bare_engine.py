@@ -22,7 +22,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 import benchmarks.engine.train_gpu
-import training.muon
+import training.engine.optim
 print("loaded", len([name for name in sys.modules if name.startswith("training.")]))
 """
 

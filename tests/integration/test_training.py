@@ -15,7 +15,7 @@ from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
-from training.loop import train
+from training.loop.train import train
 from training.metrics import StepFigures, read_metrics
 from voc.run import Run
 from voc.store.manifest import verify_directory

@@ -17,8 +17,8 @@ from tests.conftest import REPOSITORY
 from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
+from training.export.vllm_smoke import QUESTIONS_NAME, has_draft
 from training.job import is_trained, open_job
-from training.vllm_smoke import QUESTIONS_NAME, has_draft
 from voc.errors import IntegrityError, ModelError
 from voc.run import Run
 from voc.store.manifest import read_manifest, verify_directory

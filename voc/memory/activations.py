@@ -1,6 +1,6 @@
 """What a forward pass keeps for its backward pass, in bytes, from the shapes of a model.
 
-The lists follow transformers' model code with `training.attention`: norms compute in float32 and keep their input in
+The lists follow transformers' model code with `training.engine.attention`: norms compute in float32 and keep their input in
 it, rotations keep nothing of their own, attention keeps queries, keys, values, its result and a float32 log-sum per head,
 SwiGLU keeps gate, activation, the other half and their product. A test compares them with what autograd saves, byte for byte.
 

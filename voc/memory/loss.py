@@ -1,4 +1,4 @@
-"""Bytes of logits and of the loss's gradients, per kernel of `training.linear_loss`.
+"""Bytes of logits and of the loss's gradients, per kernel of `training.engine.linear_loss`.
 
 Shapes: N places, E hidden size, V vocabulary, C places of a chunk.
 

@@ -275,7 +275,7 @@ class _Step:
 
 
 def _count_muon_work(matrices: list[Shape], *, device: str, ranks: int) -> int:
-    """Copies of all matrices of one shape in `training.muon`: averages, their stack, the iteration and its squares."""
+    """Copies of all matrices of one shape in `training.engine.optim`: averages, their stack, the iteration and its squares."""
     work = 0
     for shape in set(matrices):
         at_once = min(matrices.count(shape), max(1, (1 << 28) // math.prod(shape)))

@@ -65,7 +65,7 @@ def _count_8bit(numbers: int, size: int) -> int:
 
 
 def split_shapes(shapes: ModelShapes) -> tuple[list[Shape], list[Shape]]:
-    """Split the parameters of a model as `training.optim` does: matrices between layers, and the rest."""
+    """Split the parameters of a model as `training.engine.optim` does: matrices between layers, and the rest."""
     outer: Shape = (shapes.vocab_size, shapes.hidden_size)
     every = shapes.list_all_tensors()
     matrices: list[Shape] = [shape for shape in every if len(shape) == 2 and shape != outer]

@@ -9,10 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training.attention import PACKED
-from training.batches import Document, build_batch
-from training.model import attach_loss, list_layers
-from training.recompute import recompute_layer
+from training.engine.attention import PACKED
+from training.engine.batches import Document, build_batch
+from training.engine.model import attach_loss, list_layers, recompute_layer
 from voc.memory.activations import count_kept
 from voc.models.shapes import read_shapes
 

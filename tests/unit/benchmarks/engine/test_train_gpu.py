@@ -9,7 +9,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from benchmarks.engine.packed_rows import LEARNED_RATIO, draw_rows
 from benchmarks.engine.train_gpu import count_operations, read_shape
-from training.batches import IGNORE_INDEX, build_batch
+from training.engine.batches import IGNORE_INDEX, build_batch
 
 SIZES = {
     "vocab_size": 100, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
