@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.voc.conftest import Night, voc_row, write_model, write_safetensors
-from voc.champion import ChampionRecord, append_champion
 from voc.config.file import hash_config, load_config
 from voc.errors import ConfigError, PreflightError
 from voc.preflight.preflight import PreflightResult, run_preflight
 from voc.run import open_run
+from voc.store.champion import ChampionRecord, append_champion
 from voc.store.uri import open_store
 
 
