@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypedDict
 
 from voc.config.external import BedrockModelConfig, ExternalModelsConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.config.file import parse_config
@@ -25,7 +25,7 @@ from voc.store.uri import open_store, read_uri
 
 ModelKind = Literal["vllm", "openai", "bedrock", "imported"]
 ExternalModelConfig = OpenAIModelConfig | BedrockModelConfig | ImportedModelConfig
-# How a row is called, paid for and asked how fast does not change what it answers.
+# How a row is called, paid for and called how fast does not change what it answers.
 _NOT_IDENTITY = {"name", "title", "key_variable", "concurrency", "batch"}
 
 
@@ -51,6 +51,20 @@ class ModelEntry:
     kind: ModelKind = "vllm"
 
 
+class Timing(TypedDict):
+    """What `timings/<stage>.json` holds.
+
+    Attributes:
+        stage: The stage, with the model or arm where it has one.
+        started_at: ISO time, UTC.
+        wall_s: Seconds from its begin to its end.
+    """
+
+    stage: str
+    started_at: str
+    wall_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """An opened run."""
@@ -64,7 +78,7 @@ class Run:
         """Write the wall time of a stage when it ends well; a stage that fails leaves none."""
         started_at, start = datetime.now(UTC), time.monotonic()
         yield
-        document = {"stage": stage, "started_at": started_at.isoformat(), "wall_s": round(time.monotonic() - start, 3)}
+        document = Timing(stage=stage, started_at=started_at.isoformat(), wall_s=round(time.monotonic() - start, 3))
         self.store.write_bytes(
             f"{self.layout.timings}/{check_name(stage, 'stage')}.json", json.dumps(document).encode()
         )

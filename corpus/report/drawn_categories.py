@@ -21,7 +21,7 @@ def describe_arm_draws(plan: MixturePlan, figures: Mapping[str, SourceRows]) -> 
     """
     entries = []
     for share in plan.shares:
-        entry = share.to_json()
+        entry: dict[str, Any] = {**share.to_json()}
         if share.category is None and len(figures[share.name].category_names) > 1:
             entry["categories"] = _count_categories(share, plan.seed, figures[share.name])
         entries.append(entry)

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -86,7 +86,7 @@ def check_config(tree: Mapping[str, Any], origin: str) -> NightforgeConfig:
 def dump_config(config: NightforgeConfig) -> bytes:
     """Return the configuration as canonical JSON, with its hash beside it."""
     tree = config.model_dump(mode="json")
-    document = {"hash": hash_config(config), "config": tree}
+    document: ConfigDocument = {"hash": hash_config(config), "config": tree}
     return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
@@ -97,7 +97,7 @@ def parse_config(data: bytes, origin: str) -> NightforgeConfig:
         ConfigError: If it does not fit this version's keys, or its hash does not match.
     """
     try:
-        document = json.loads(data)
+        document: ConfigDocument = json.loads(data)
         tree, stated = document["config"], document["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{origin} is damaged: {error!r}", remedy="start a new run") from error
@@ -239,6 +239,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+class ConfigDocument(TypedDict):
+    """What a run's `config.json` holds: the resolved configuration and the SHA-256 of its canonical form."""
+
+    hash: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Change:
     Attributes:
         line: Its line in the file, from 1.
         kind: What was done.
-        sources: The nodes that are no more; none for `add`.
+        sources: The nodes that no longer exist; none for `add`.
         targets: The nodes that came of it; none for `retire`.
         goes_to: Where labels of the sources go; None: they are set aside (or there are none).
         version: The taxonomy version that brought it, if the file says so.
@@ -209,8 +209,10 @@ def _parse_change(line: str, number: int) -> Change:
     allowed = {"change", *_KEYS[kind], *_NOTES, *(["rule"] if kind == "split" else [])}
     missing, unknown = sorted(_KEYS[kind] - value.keys()), sorted(value.keys() - allowed)
     if missing or unknown:
-        said = [f"{name} is missing" for name in missing] + [f"{name!r:.60} is not a key of {kind}" for name in unknown]
-        raise ValueError("; ".join(said))
+        problems = [f"{name} is missing" for name in missing] + [
+            f"{name!r:.60} is not a key of {kind}" for name in unknown
+        ]
+        raise ValueError("; ".join(problems))
     sources, targets = _parse_paths(value, "from", kind), _parse_paths(value, "to", kind)
     goes_to = targets[0] if kind in {"rename", "move", "merge"} else None
     if kind == "split":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from voc.memory.plan import (
     ALLOCATOR_SLACK_RATIO,
@@ -61,13 +61,53 @@ class Advice:
         suggestions: Changes that lower the peak, up to the first with which it fits.
         fits: Whether it fits with all of them.
         gpus_unchanged: Least number of GPUs that fits with the settings as they are; None: not with any number tried.
-        gpus_changed: The same with all suggestions, recomputation of whole layers and a reduction after every pass.
+        gpus_changed: The same with all suggestions, recomputation of whole layers and a reduction after every micro-batch.
     """
 
     suggestions: tuple[Suggestion, ...]
     fits: bool
     gpus_unchanged: int | None
     gpus_changed: int | None
+
+
+class BytesDocument(TypedDict):
+    """Bytes that one parameter takes over all GPUs, by kind of state."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+
+
+class SuggestionDocument(TypedDict):
+    """One change of `python -m training plan --json`, on top of those before it; the peak is that with it, in bytes."""
+
+    setting: str
+    value: Any
+    peak_bytes: int
+    price: str
+
+
+class LeastGpusDocument(TypedDict):
+    """Least number of GPUs that fits: with the settings as they are, and with all changes; None: not with any tried."""
+
+    unchanged: int | None
+    changed: int | None
+
+
+class PlanDocument(TypedDict):
+    """A memory plan as JSON; sizes are bytes of one GPU, `moments` has them by moment of a step and item."""
+
+    fits: bool
+    peak_bytes: int
+    peak_moment: str
+    memory_bytes: int
+    usable_bytes: int
+    num_gpus: int
+    num_parameters: int
+    bytes_per_parameter: BytesDocument
+    moments: dict[str, dict[str, int]]
+    suggestions: list[SuggestionDocument]
+    least_gpus: LeastGpusDocument | None
 
 
 def advise(plan: MemoryPlan, memory_bytes: int, *, gpus_per_node: int) -> Advice:
@@ -127,13 +167,13 @@ def _list_changes(setup: TrainingSetup) -> Iterator[tuple[str, Any, str, str]]:
             "about a third more computation",
         )
     if setup.micro_batch_size > 1:
-        yield "training.micro_batch_size", 1, "micro_batch_size", "more and smaller passes"
+        yield "training.micro_batch_size", 1, "micro_batch_size", "more and smaller micro-batches"
     if setup.loss_kernel == "plain":
         yield "training.loss_kernel", "chunked", "loss_kernel", "nothing, for models whose logits are a plain product"
     if setup.max_seq_len >= 2 * _SHORTEST_ROW:
         yield "training.max_seq_len", setup.max_seq_len // 2, "max_seq_len", "longer samples are refused"
     if setup.gradient_sync != "every_pass":
-        yield "training.gradient_sync", "every_pass", "gradient_sync", "one gradient reduction per pass"
+        yield "training.gradient_sync", "every_pass", "gradient_sync", "one gradient reduction per micro-batch"
     if setup.optimizer == "adamw" and setup.experts_parallel_size == 1:
         yield "training.optimizer.name", "adamw_8bit", "optimizer", "moments of 8 bits"
     if setup.master_dtype != "bfloat16" and setup.param_dtype == "bfloat16":
@@ -151,7 +191,7 @@ def describe_plan(plan: MemoryPlan, memory_bytes: int, advice: Advice | None) ->
     setup, shapes, peak = plan.setup, plan.shapes, plan.peak
     lines = [
         f"{shapes.num_parameters / 1e9:.2f} G parameters ({shapes.num_active_parameters / 1e9:.2f} G active) "
-        f"on {setup.num_workers} GPUs, passes of {setup.tokens} tokens",
+        f"on {setup.num_workers} GPUs, micro-batches of {setup.tokens} tokens",
         str(plan.bytes_per_parameter),
         "",
         _format_table(plan),
@@ -185,7 +225,7 @@ def describe_verdict(plan: MemoryPlan, memory_bytes: int, advice: Advice | None)
     return "\n".join(lines)
 
 
-def plan_to_json(plan: MemoryPlan, memory_bytes: int, advice: Advice | None) -> dict[str, Any]:
+def plan_to_json(plan: MemoryPlan, memory_bytes: int, advice: Advice | None) -> PlanDocument:
     """Return the plan as values for JSON; sizes are bytes."""
     precision = plan.bytes_per_parameter
     return {

@@ -202,39 +202,39 @@ class LossBytes:
     backward: int
 
 
-def count_loss(*, places: int, hidden: int, vocab: int, size: int, kernel: str, chunk: int) -> LossBytes:
+def count_loss(*, target_positions: int, hidden: int, vocab: int, size: int, kernel: str, chunk: int) -> LossBytes:
     """Return the bytes of one loss.
 
     Args:
-        places: N.
+        target_positions: N.
         hidden: E.
         vocab: V.
         size: Bytes of a number in the compute dtype.
         kernel: `chunked`, `liger` or `plain`.
         chunk: C, of the chunked kernel.
     """
-    states, weight = places * hidden * size, vocab * hidden
+    states, weight = target_positions * hidden * size, vocab * hidden
     if kernel == "plain":
-        logits = places * vocab
+        logits = target_positions * vocab
         # Logits, the same in float32, their log-softmax; backward its gradient and that of the logits.
         forward = logits * (2 * FLOAT32_BYTES + (size if size != FLOAT32_BYTES else 0))
         return LossBytes(states + forward, states + 3 * logits * FLOAT32_BYTES)
     # The chosen states, their gradient and the weight's.
     if kernel == "liger":
-        rows = _liger_chunk(places, hidden, vocab)
+        rows = _liger_chunk(target_positions, hidden, vocab)
         forward = 2 * states + weight * (2 * size + FLOAT32_BYTES) + rows * vocab * size
         return LossBytes(forward, 3 * states + 2 * weight * size)  # backward both gradients again, scaled
     # A chunk's logits, which become its errors in place; those in the compute dtype, and their product, where it is another.
-    rows = min(chunk, places) * vocab
+    rows = min(chunk, target_positions) * vocab
     narrow = (rows + weight) * size if size != FLOAT32_BYTES else 0
     forward = 2 * states + weight * FLOAT32_BYTES + rows * FLOAT32_BYTES + narrow
     return LossBytes(forward, 2 * states + weight * size)
 
 
-def _liger_chunk(places: int, hidden: int, vocab: int) -> int:
-    """Liger takes so many places at once that a chunk's logits are about as large as the hidden states."""
+def _liger_chunk(target_positions: int, hidden: int, vocab: int) -> int:
+    """Liger takes so many positions at once that a chunk's logits are about as large as the hidden states."""
     chunks = -(-vocab // hidden)
     rows = 1
-    while rows < -(-places // chunks):
+    while rows < -(-target_positions // chunks):
         rows *= 2
-    return min(rows, places)
+    return min(rows, target_positions)

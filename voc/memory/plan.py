@@ -5,7 +5,7 @@ gradient of the embedding, the update. Each is itemised; the largest is the peak
 training settings, so that a preflight without torch can do it. `benchmarks/memory_plan_check.py` compares it with
 measured peaks.
 
-The figures are those of full passes (`micro_batch_size` x `max_seq_len` tokens) in which every token is learned: an upper
+The figures are those of full micro-batches (`micro_batch_size` x `max_seq_len` tokens) in which every token is learned: an upper
 bound. Layers are counted as they run without `compile`, which keeps less.
 
 Source: what is kept, `voc.memory.parts`; FSDP2's buffers, `torch.distributed.fsdp._fully_shard` of torch 2.13.
@@ -40,7 +40,7 @@ from voc.models.shapes import ModelShapes, Shape, count
 GIB = 1 << 30
 # The CUDA context with its kernels (about 0.5 GiB), cuBLAS' workspaces and NCCL's channels: an assumption, not measured.
 CUDA_CONTEXT_BYTES = GIB
-# Blocks that the allocator holds and no tensor uses: an assumption for expandable segments and unequal passes.
+# Blocks that the allocator holds and no tensor uses: an assumption for expandable segments and unequal micro-batches.
 ALLOCATOR_SLACK_RATIO = 0.03
 RESERVE_RATIO = 0.05  # share of a GPU's memory that a plan leaves free
 
@@ -137,7 +137,7 @@ class _Step:
         }
         self.ranks = ranks
         self.loss = count_loss(
-            places=setup.tokens,
+            target_positions=setup.tokens,
             hidden=shapes.hidden_size,
             vocab=shapes.vocab_size,
             size=self.size,
@@ -214,7 +214,7 @@ class _Step:
         return result
 
     def _gradients_before(self) -> int:
-        """Gradients of the passes before, when a rank takes several."""
+        """Gradients of the micro-batches before, when a rank takes several."""
         if not self.setup.accumulates:
             return 0
         if not self.setup.is_sharded:
@@ -306,7 +306,7 @@ class TrainingSetup:
     Attributes:
         device: `cuda` or `cpu`.
         num_workers: Ranks that the model is sharded over.
-        accumulates: Whether a rank may take more than one forward pass in a step.
+        accumulates: Whether a rank may take more than one micro-batch in a step.
     """
 
     device: str
@@ -326,7 +326,7 @@ class TrainingSetup:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the longest forward pass."""
+        """Tokens of the longest micro-batch."""
         return self.micro_batch_size * self.max_seq_len
 
     @property

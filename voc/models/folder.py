@@ -181,7 +181,7 @@ def read_header(path: Path) -> TensorLayout:
     """Return dtype and shape of every tensor in a safetensors file.
 
     Raises:
-        ModelError: If it is no safetensors file, or its size is not what its header says.
+        ModelError: If it is not a safetensors file, or its size is not what its header says.
     """
     try:
         with path.open("rb") as file:
@@ -195,7 +195,9 @@ def read_header(path: Path) -> TensorLayout:
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
         sizes = {name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path.name} is no safetensors file: {error}", remedy="put the file there again") from error
+        raise ModelError(
+            f"{path.name} is not a safetensors file: {error}", remedy="put the file there again"
+        ) from error
     expected = _LENGTH_BYTES + length + end
     if size_bytes != expected:
         raise ModelError(

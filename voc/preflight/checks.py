@@ -141,7 +141,7 @@ def check_mmlu(dataset: str) -> tuple[None, str]:
     """Look for the two files of the dataset, if it is a folder or URI.
 
     Raises:
-        DataError: If one is missing or is no Parquet file.
+        DataError: If one is missing or is not a Parquet file.
     """
     if _HUB_ID.fullmatch(dataset) and not Path(dataset).exists():
         return None, f"{dataset} is not a folder here, so it is taken as a hub dataset; that it exists was not checked"

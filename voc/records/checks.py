@@ -151,16 +151,16 @@ def explain_not_verbatim(content: str, comment: str) -> str:
     """Say how a segment fails to be a piece of its comment."""
     if not content:
         return "the segment '' is empty"
-    said = f"the segment {content!r:.80} is not a piece of the comment"
+    problem = f"the segment {content!r:.80} is not a piece of the comment"
     if not content.strip():
-        return said
+        return problem
     if unicodedata.normalize("NFC", content) in unicodedata.normalize("NFC", comment):
-        return f"{said}, but would be in the same Unicode form (NFC)"
+        return f"{problem}, but would be in the same Unicode form (NFC)"
     if " ".join(content.split()) in " ".join(comment.split()):
-        return f"{said}, but would be without its spaces and line breaks"
+        return f"{problem}, but would be without its spaces and line breaks"
     if fold_name(content) in fold_name(comment):
-        return f"{said}, but would be if case and spaces did not count"
-    return said
+        return f"{problem}, but would be if case and spaces did not count"
+    return problem
 
 
 def check_language(declared: str, comment: str, languages: frozenset[str]) -> None:
