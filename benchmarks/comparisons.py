@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_rows import GENERAL_FILE, TEST_FILE, VOC_FILE, write_rows
-from corpus.comparison.contamination import find_contamination
+from corpus.comparison.contamination import find_contamination, read_evaluation_sets
 from corpus.comparison.duplicates import find_duplicates
-from corpus.comparison.evaluation_sets import read_evaluation_sets
-from corpus.part_files import PartRow, writing_part
-from corpus.parts import PartFile
-from corpus.task_runner import MapParts, TaskRunner, keep_here
+from corpus.ground.tasks import MapParts, TaskRunner, keep_here
+from corpus.parts.part_files import PartFile, PartRow, writing_part
 from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.models.folder import cache_folder
 

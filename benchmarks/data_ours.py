@@ -15,16 +15,15 @@ import numpy as np
 import psutil
 
 from benchmarks.study_rows import GENERAL_FILE, TAXONOMY_FILE, VOC_FILE
-from corpus.arms import lay_out_rows, read_lengths, write_arm
-from corpus.base_model import open_base
-from corpus.build import ingest_all
-from corpus.draw import plan_draw
-from corpus.packing import plan_packing
-from corpus.part_tasks import IngestSettings
-from corpus.reading import Reading
-from corpus.sources import Source, UsableRows, choose_usable
-from corpus.splits import list_splits
-from corpus.task_runner import MapParts, TaskRunner
+from corpus.build import Reading, ingest_all
+from corpus.encoding.base_model import open_base
+from corpus.ground.tasks import MapParts, TaskRunner
+from corpus.mixing.arms import lay_out_rows, read_lengths, write_arm
+from corpus.mixing.draw import plan_draw
+from corpus.mixing.packing import plan_packing
+from corpus.parts.ingest import IngestSettings
+from corpus.parts.source_rows import Source, UsableRows, choose_usable
+from corpus.sources.splits import list_splits
 from voc.config.arms import SourceWeight
 from voc.config.data import DataConfig, SourceConfig
 from voc.labels.taxonomy import parse_taxonomy
@@ -87,15 +86,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--workers", type=int, default=2)
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--in-workers", action="store_true", help="in worker processes, however few the parts")
-    way.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
+    parser.add_argument("--on-ray", action="store_true", help="on Ray, however few the parts")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     started = psutil.Process().create_time()
     start = time.time()
-    max_tasks_here = 0 if arguments.in_workers else None
-    with TaskRunner(max_tasks_here, on_ray=arguments.on_ray) as runner:
+    with TaskRunner(on_ray=arguments.on_ray) as runner:
         figures = build(arguments.rows, arguments.base, arguments.output, arguments.seq_len, runner)
         wall_s = time.time() - started
     stages_s = {"start": round(start - started, 2), "work": round(wall_s - start + started, 2)}

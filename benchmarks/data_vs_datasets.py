@@ -3,10 +3,9 @@
     make bench-data
     python -m benchmarks.data_vs_datasets --sizes 15000 150000 --repeats 3
 
-Read, validate, render, tokenise, pack, write, from JSONL to packed rows. `ours` runs as it does by default: in one process
-while the parts are few or the CPUs are two, as here; `ours_in_workers` and `ours_on_ray` force workers or a local Ray at every
-size. The sides take turns (peer, ours, peer, ours), each in a process of its own with empty caches, and this process samples
-the memory of everything they start. `wall_s` is from
+Read, validate, render, tokenise, pack, write, from JSONL to packed rows. `ours` runs as it does by default without a cluster:
+in one process; `ours_on_ray` starts a local Ray at every size. The sides take turns (peer, ours, peer, ours), each in a
+process of its own with empty caches, and this process samples the memory of everything they start. `wall_s` is from
 the start of the process to its end, imports and Ray's start included; `own_wall_s` is what a side itself calls its time;
 `cpu_s` is the CPU time of all its processes, for a machine that has other things to do.
 Prints a table; the last line is one JSON object with all figures.
@@ -33,7 +32,7 @@ from benchmarks.sides import CORES, ROOT, Figures, make_input, make_peer_folder,
 RANKS = Path("dashscope") / "resources" / "qwen.tiktoken"
 SEQ_LEN = 2048
 IGNORE_INDEX = -100
-_OURS = {"ours": [], "ours_in_workers": ["--in-workers"], "ours_on_ray": ["--on-ray"]}
+_OURS = {"ours": [], "ours_on_ray": ["--on-ray"]}
 SIDES = ("peer", *_OURS)
 _MEMORY_COLUMNS = {"PSS MiB": "pss", "anon": "anon", "anon+shm": "anon_shmem", "file": "file"}
 _MIB = 1 << 20

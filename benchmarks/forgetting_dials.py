@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from corpus.order import TrainingOrder
+from corpus.mixing.order import TrainingOrder
 from demo.corpus import END_OF_TEXT, IM_END
 from demo.pretrain import build_optimizers, keep_freed_memory
 from voc.config.arms import SourceWeight

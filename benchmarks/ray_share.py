@@ -27,8 +27,8 @@ from typing import Any
 
 from benchmarks.ray_share_side import RUN_TIMEOUT_S, Figures, start_side, wait_for_first_step
 from benchmarks.turns import Turn, compare_paired, list_active_s, take_turns
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.metrics import StepFigures, count_steps

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.step_clock import StepClock
 from benchmarks.train_recipe import SAMPLES, read_recipe
-from corpus.samples import Sample, SampleReader
+from corpus.mixing.samples import Sample, SampleReader
 from training.batches import Batch, Document, build_batch, plan_packed_passes
 from training.model import load_model
 from training.optim import build_optimizers, learning_rate_ratio, set_learning_rates

@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.data_ours import ingest
 from benchmarks.study_rows import VOC_SHARE
 from benchmarks.train_recipe import PEER_ROWS, PEER_SAMPLES, SAMPLES, write_recipe
-from corpus.arms import plan_arm, write_arm
-from corpus.samples import Sample, SampleReader
-from corpus.task_runner import map_here
+from corpus.ground.tasks import map_here
+from corpus.mixing.arms import plan_arm, write_arm
+from corpus.mixing.samples import Sample, SampleReader
 from voc.config.arms import ArmConfig, SourceWeight
 from voc.config.training import OptimizerConfig, TrainingConfig
 from voc.store.local import LocalStore

@@ -17,18 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus.arms import ArmPlan, locate_rows, plan_arm
-from corpus.base_model import BaseModel
-from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus
+from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, read_inputs
+from corpus.encoding.base_model import BaseModel
+from corpus.encoding.encode import format_sample
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
-from corpus.file_places import localise
-from corpus.part_files import open_tokens
-from corpus.reading import read_inputs
+from corpus.ground.stored_file import localise
+from corpus.ground.tasks import TaskRunner, map_here
+from corpus.mixing.arms import ArmPlan, locate_rows, plan_arm
+from corpus.parts.part_files import open_tokens
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
-from corpus.show import format_sample
-from corpus.task_runner import TaskRunner, map_here
 from voc.config.arms import ArmConfig
 from voc.config.file import load_chosen_config
 from voc.config.night import NightforgeConfig
