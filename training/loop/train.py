@@ -31,7 +31,7 @@ from training.loop.validation import Validation
 from training.metrics import StepFigures
 from training.start.startup import StartupClock
 from voc.errors import PreemptedError
-from voc.memory.state import measure_precision
+from voc.memory.parts import measure_precision
 
 Report = Callable[[StepFigures], None]
 

@@ -24,7 +24,7 @@ from training.export.weights import choose_reload_dtype
 from training.job import TrainingJob
 from training.loop.train import train
 from voc.errors import IntegrityError, ModelError
-from voc.models.weight_files import list_weight_files, read_tensor_layout
+from voc.models.folder import list_weight_files, read_tensor_layout
 from voc.store.manifest import read_manifest
 
 MakeJob = Callable[..., TrainingJob]
