@@ -39,7 +39,6 @@ from corpus.parts.part_files import PartFile, read_cells, read_column
 from corpus.parts.source_rows import Source, choose_usable
 from corpus.parts.statistics import PartStatistics
 from corpus.sources.splits import SPLIT_BYTES, UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
-from voc.champion import read_champion
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
 from voc.errors import DataError
@@ -48,6 +47,7 @@ from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.progress import Progress
 from voc.prompts import hash_prompt
 from voc.store.base import Store
+from voc.store.champion import read_champion
 from voc.store.layout import RunLayout
 from voc.store.manifest import digest_bytes, digest_json, read_manifest
 from voc.store.uri import open_store, read_uri

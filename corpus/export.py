@@ -2,7 +2,7 @@
 
 Rows are read from the parts and written one at a time. Each file is read back, row by row, before it gets its name. The service
 mixes with general data of its own; ours are written too, so that both can be compared and a row can be used elsewhere.
-The `data_mixing` block is made in `voc.config.data_mixing`, since a configuration may state it too.
+The `data_mixing` block is made in `voc.config.arms`, since a configuration may state it too.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/userguide/prepare-data-text.html (bedrock-conversation-2024).
 """
@@ -23,9 +23,8 @@ from corpus.mixing.arms import ArmPlan, locate_rows
 from corpus.parts.source_rows import UsableRows
 from corpus.sources.formats import read_split
 from corpus.sources.rows import InputSplit
-from voc.config.arms import ArmConfig
+from voc.config.arms import ArmConfig, format_data_mixing
 from voc.config.data import SourceConfig
-from voc.config.data_mixing import format_data_mixing
 from voc.errors import ConfigError, IntegrityError
 from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares

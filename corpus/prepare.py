@@ -33,8 +33,7 @@ from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from voc.labels.taxonomy import format_taxonomy
-from voc.preflight.models_of_night import list_models
-from voc.run import Run, write_models
+from voc.run import Run, list_models, write_models
 from voc.store.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 
 

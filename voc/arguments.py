@@ -33,7 +33,7 @@ class Argument:
 
     Attributes:
         flag: `--name`, or the name of a position.
-        settings: What `ArgumentParser.add_argument` is told of it.
+        settings: What `ArgumentParser.add_argument` takes of it.
     """
 
     flag: str

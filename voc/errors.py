@@ -52,7 +52,7 @@ class TaxonomyError(DataError):
 
 
 class MixtureError(VocError):
-    """The asked mixture cannot be drawn from the given sources."""
+    """The wanted mixture cannot be drawn from the given sources."""
 
 
 class StoreError(VocError):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 from voc.errors import MixtureError
 
@@ -46,6 +46,33 @@ class WeightedSource(Protocol):
         """Shares of its categories inside its own share; empty: rows as they occur."""
 
 
+class ShareDocument(TypedDict):
+    """One stratum in `mixture.json`: the attributes of `StratumShare`, and what follows from them."""
+
+    name: str
+    category: str | None
+    weight: float
+    num_rows: int
+    num_samples: int
+    num_tokens: int | None
+    num_assistant_tokens: int | None
+    residual_tokens: int | None
+    epochs: float
+    max_repeats: int
+    unused_rows: int
+    sampling: Sampling
+    swaps: list[list[int]]
+
+
+class MixtureDocument(TypedDict):
+    """What `mixture.json` holds."""
+
+    unit: Unit
+    num_samples: int
+    seed: int
+    sources: list[ShareDocument]
+
+
 @dataclass(frozen=True, slots=True)
 class StratumShare:
     """What one stratum gives.
@@ -60,7 +87,7 @@ class StratumShare:
         num_assistant_tokens: Of these, tokens that are learned, or None.
         residual_tokens: What the weights count (tokens or assistant tokens) above the exact share; negative: below it.
             None when the unit is samples.
-        swaps: Pairs (drawn, undrawn) of draws in the last pass: the row of the second is taken in place of the row of the
+        swaps: Pairs (drawn, undrawn) of draws in the last epoch: the row of the second is taken in place of the row of the
             first, so that the tokens come out exact.
     """
 
@@ -101,7 +128,7 @@ class StratumShare:
             return "once"
         return "over" if self.num_samples > self.num_rows else "under"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ShareDocument:
         """Return its entry in `mixture.json`."""
         return {
             "name": self.name,
@@ -129,7 +156,7 @@ class MixturePlan:
     seed: int
     shares: tuple[StratumShare, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> MixtureDocument:
         """Return what `mixture.json` holds."""
         return {
             "unit": self.unit,
@@ -139,7 +166,7 @@ class MixturePlan:
         }
 
 
-def parse_mixture(value: Mapping[str, Any]) -> MixturePlan:
+def parse_mixture(value: MixtureDocument) -> MixturePlan:
     """Read what `MixturePlan.to_json` wrote; what follows from the counts is computed again."""
     shares = tuple(_parse_share(entry) for entry in value["sources"])
     return MixturePlan(value["unit"], value["num_samples"], value["seed"], shares)
@@ -151,7 +178,7 @@ def plan_mixture(
     """Decide how many rows each stratum gives to one training run, weights counted in samples.
 
     Counts are exact at both levels: the sources' sum to `num_samples`, the categories' to their source's count, and none is
-    a whole row away from its exact share. A stratum with fewer rows than its count is repeated in whole passes, then
+    a whole row away from its exact share. A stratum with fewer rows than its count is repeated in whole epochs, then
     sampled without replacement, so no row appears more than one time more than another.
 
     Args:
@@ -280,7 +307,7 @@ def _largest_remainder(shares: Mapping[str, Fraction], total: int) -> dict[str, 
     return counts
 
 
-def _parse_share(entry: Mapping[str, Any]) -> StratumShare:
+def _parse_share(entry: ShareDocument) -> StratumShare:
     return StratumShare(
         entry["name"],
         entry["category"],

@@ -1,6 +1,6 @@
 """Multiple-choice questions in the layout of `cais/mmlu`: columns question, subject, choices (4), answer (0 to 3), slice?.
 
-Reads `<dataset>/test.parquet` (asked) and `<dataset>/dev.parquet` (examples) from a folder or URI, or the configuration
+Reads `<dataset>/test.parquet` (the questions) and `<dataset>/dev.parquet` (examples) from a folder or URI, or the configuration
 `all` of a hub dataset where there is a network.
 
 Source: Hendrycks et al., 2021, Measuring Massive Multitask Language Understanding (https://arxiv.org/abs/2009.03300).
@@ -64,7 +64,7 @@ def load_mmlu_examples(dataset: str) -> list[MmluItem]:
 
 
 def digest_items(items: Sequence[MmluItem]) -> str:
-    """Return the SHA-256 over everything that is asked."""
+    """Return the SHA-256 over everything that a model is given."""
     return digest_json([[i.custom_id, i.subject, i.slice, i.question, list(i.choices), i.answer] for i in items])
 
 
@@ -112,7 +112,7 @@ def _parse_item(index: int, row: Mapping[str, Any], origin: str) -> MmluItem:
     texts = (row["question"], row["subject"], *(choices or ()))
     if len(choices or ()) != len(MMLU_LETTERS) or not all(isinstance(text, str) for text in texts):
         raise DataError(
-            f"{origin}, row {index}: {choices!r:.80} are not four texts, or question or subject is no text",
+            f"{origin}, row {index}: {choices!r:.80} are not four texts, or question or subject is not a text",
             expected="four options",
         )
     if not isinstance(answer, int) or not 0 <= answer < len(MMLU_LETTERS):

@@ -58,7 +58,7 @@ def parse_response(text: str) -> ParsedResponse:
     """Parse one answer; labels are not checked against a taxonomy here.
 
     Nothing inside the list is repaired: the same key twice in one object, `NaN` or an infinity, half a surrogate pair, and a
-    missing key or a value that is no text are failures of the whole answer under their own names (`duplicate_keys`,
+    missing key or a value that is not a text are failures of the whole answer under their own names (`duplicate_keys`,
     `not_a_number`, `damaged_text`, `wrong_shape`). An answer that opens a list of objects and never closes it is `truncated`;
     one above `MAX_CHARACTERS` is `too_long`, one nested deeper than Python's JSON parser goes `too_deep`.
     """

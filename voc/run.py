@@ -1,4 +1,7 @@
-"""One run as a stage sees it: the store, the keys, the configuration, the models it evaluates, and its timings."""
+"""One run as a stage sees it: the store, the keys, the configuration, the models it evaluates, and its timings.
+
+Models that others serve are entries too: they have a row in every table and are not served here.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypedDict
 
+from voc.config.external import BedrockModelConfig, ExternalModelsConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.config.file import parse_config
 from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError, ObjectNotFoundError
+from voc.models.folder import digest_model
 from voc.store.base import Store
+from voc.store.champion import read_champion
 from voc.store.layout import RunLayout, check_name
-from voc.store.uri import open_store
+from voc.store.manifest import digest_bytes, digest_json
+from voc.store.uri import open_store, read_uri
 
 ModelKind = Literal["vllm", "openai", "bedrock", "imported"]
+ExternalModelConfig = OpenAIModelConfig | BedrockModelConfig | ImportedModelConfig
+# How a row is called, paid for and called how fast does not change what it answers.
+_NOT_IDENTITY = {"name", "title", "key_variable", "concurrency", "batch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,20 @@ class ModelEntry:
     kind: ModelKind = "vllm"
 
 
+class Timing(TypedDict):
+    """What `timings/<stage>.json` holds.
+
+    Attributes:
+        stage: The stage, with the model or arm where it has one.
+        started_at: ISO time, UTC.
+        wall_s: Seconds from its begin to its end.
+    """
+
+    stage: str
+    started_at: str
+    wall_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """An opened run."""
@@ -56,7 +80,7 @@ class Run:
         """Write the wall time of a stage when it ends well; a stage that fails leaves none."""
         started_at, start = datetime.now(UTC), time.monotonic()
         yield
-        document = {"stage": stage, "started_at": started_at.isoformat(), "wall_s": round(time.monotonic() - start, 3)}
+        document = Timing(stage=stage, started_at=started_at.isoformat(), wall_s=round(time.monotonic() - start, 3))
         self.store.write_bytes(
             f"{self.layout.timings}/{check_name(stage, 'stage')}.json", json.dumps(document).encode()
         )
@@ -111,3 +135,64 @@ def find_model(run: Run, name: str) -> ModelEntry:
         if model.name == name:
             return model
     raise ConfigError(f"the run has no model {name!r}", expected=f"one of {', '.join(m.name for m in models)}")
+
+
+def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
+    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra and external models.
+
+    Args:
+        run: The run.
+        base_digest: Digest of the base model's folder.
+
+    Raises:
+        ModelError: If an extra model's folder has no files.
+        ObjectNotFoundError: If a file of an imported model is not there.
+    """
+    config, store = run.config, run.store
+    models = [ModelEntry("base", "reference", "base", config.model.base, base_digest)]
+    champion = read_champion(store)
+    if champion is not None and champion.model_digest != base_digest:
+        models.append(ModelEntry("champion", "reference", "champion", champion.model_uri, champion.model_digest))
+    models += [
+        ModelEntry(arm.name, "candidate", arm.title, f"{store.uri}/{run.layout.export(arm.name)}", None)
+        for arm in config.arms
+    ]
+    models += [
+        ModelEntry(extra.name, "candidate", extra.title, extra.uri, digest_model(extra.uri))
+        for extra in config.extra_models
+    ]
+    return models + list_external_entries(config.external_models)
+
+
+def list_external_entries(models: ExternalModelsConfig) -> list[ModelEntry]:
+    """Return the entries of all external models.
+
+    Raises:
+        ObjectNotFoundError: If a file to import is not there.
+    """
+    return [_describe(model) for model in models.rows]
+
+
+def find_external(models: ExternalModelsConfig, name: str) -> ExternalModelConfig:
+    """Return the settings of one external model.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    for model in models.rows:
+        if model.name == name:
+            return model
+    raise ConfigError(
+        f"external_models has no {name!r}", expected=f"one of {', '.join(m.name for m in models.rows) or 'none'}"
+    )
+
+
+def _describe(model: ExternalModelConfig) -> ModelEntry:
+    if isinstance(model, ImportedModelConfig):
+        digest = digest_bytes(read_uri(model.uri))
+        return ModelEntry(model.name, "external", model.title, model.uri, digest, "imported")
+    identity = digest_json(model.model_dump(mode="json", exclude=_NOT_IDENTITY))
+    if isinstance(model, BedrockModelConfig):
+        uri = f"bedrock://{model.region}/{model.model}"
+        return ModelEntry(model.name, "external", model.title, uri, identity, "bedrock")
+    return ModelEntry(model.name, "external", model.title, f"{model.url}#{model.model}", identity, "openai")

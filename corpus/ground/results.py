@@ -1,13 +1,16 @@
 """What the files hold that this package hands on to later stages and to people, with the unit of every figure.
 
-`mixture.json` of an arm (`Mixture`), `data_report.json` (`DataReport`), a line of `dropped.jsonl`, `quarantine.jsonl` and
+`mixture.json` of an arm (`ArmDocument`), `data_report.json` (`DataReport`), a line of `dropped.jsonl`, `quarantine.jsonl` and
 `overlaps.jsonl`, and the facts in the manifests of the data directory, of an arm's samples and of the held-out rows. Rows are
 numbered from 0 over the accepted rows of their source; shares and ratios are 0..1; counts are of rows where nothing else is said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
+
+from voc.mixture import ShareDocument, Unit
 
 
 class CategoryDraw(TypedDict):
@@ -23,22 +26,9 @@ class CategoryDraw(TypedDict):
     unused_rows: int  # usable rows that are never drawn
 
 
-class ShareDraw(TypedDict):
+class ShareDraw(ShareDocument):
     """What an arm draws of one source, or of one category that has a weight of its own."""
 
-    name: str  # the source
-    category: str | None
-    weight: float  # wanted share of the mixture, 0..1, in the mixture's unit
-    num_rows: int
-    num_samples: int
-    num_tokens: int
-    num_assistant_tokens: int
-    residual_tokens: int  # tokens drawn above (below: negative) the exact share
-    epochs: float
-    max_repeats: int
-    unused_rows: int
-    sampling: Literal["over", "under", "once"]
-    swaps: list[list[int]]  # pairs of places in the last epoch: a drawn row, and the undrawn one that takes its place
     categories: NotRequired[list[CategoryDraw]]  # in the data report only
 
 
@@ -50,15 +40,15 @@ class PackingFigures(TypedDict):
     too_long: int  # samples that no row holds
 
 
-class Mixture(TypedDict):
-    """`mixture.json`: what an arm draws, and how it falls into steps."""
+class ArmDocument(TypedDict):
+    """`mixture.json`: what `voc.mixture.MixtureDocument` says an arm draws, and how it falls into steps."""
 
     arm: str
-    unit: Literal["samples", "tokens", "assistant_tokens"]  # what the weights count
+    unit: Unit  # what the weights count
     num_samples: int
     num_steps: int  # optimizer steps
     seed: int
-    sources: list[ShareDraw]
+    sources: Sequence[ShareDraw | ShareDocument]
     packing: NotRequired[PackingFigures]  # where rows are the unit of the batch
     notes: NotRequired[list[str]]  # what the writer of the arm may not have meant
 
@@ -175,7 +165,7 @@ class DataReport(TypedDict):
     duplicates: Duplicates
     contamination: Contamination
     packing: dict[str, PackingFigures]  # of all usable rows, by tokens of a packed row
-    arms: dict[str, Mixture]
+    arms: dict[str, ArmDocument]
     validation: NotRequired[list[HeldOutFigures]]
 
 

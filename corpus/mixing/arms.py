@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from corpus.ground.results import Mixture, SampleFacts, ShardFacts
+from corpus.ground.results import ArmDocument, SampleFacts, ShardFacts
 from corpus.ground.tasks import MapParts
 from corpus.mixing.draw import plan_draw
 from corpus.mixing.order import TrainingOrder
@@ -49,9 +49,9 @@ class ArmPlan:
     packing: PackingPlan | None = None
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> Mixture:
+    def to_json(self) -> ArmDocument:
         """Return what `mixture.json` holds: the mixture, and how it falls into steps."""
-        document = cast("Mixture", {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)})
+        document: ArmDocument = {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)}
         if self.packing is not None:
             document["packing"] = self.packing.to_json()
         if self.notes:

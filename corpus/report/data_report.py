@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from corpus.parts.source_rows import Source, SourceRows
 from corpus.parts.statistics import cover_leaves, merge_statistics
 from voc.labels.taxonomy import LEVELS, Taxonomy
 from voc.mixture import MixturePlan, StratumShare
-from voc.records.label_reading import CARRIED_OVER, REPAIRED_LABELS
+from voc.records.checks import CARRIED_OVER, REPAIRED_LABELS
 
 TEST = "test"
 NOT_COMPUTED = "not computed"
@@ -108,7 +108,7 @@ def describe_arm_draws(plan: MixturePlan, figures: Mapping[str, SourceRows]) -> 
     """
     entries = []
     for share in plan.shares:
-        entry = cast("ShareDraw", share.to_json())
+        entry: ShareDraw = {**share.to_json()}
         if share.category is None and len(figures[share.name].category_names) > 1:
             entry["categories"] = _count_categories(share, plan.seed, figures[share.name])
         entries.append(entry)

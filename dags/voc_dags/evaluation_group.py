@@ -15,8 +15,7 @@ from typing import Any
 from airflow.sdk import task_group
 
 from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
-from voc.config.lm_eval import LmEvalTaskConfig
-from voc.config.night import NightforgeConfig
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 
 MMLU_PROTOCOLS = ("log_likelihood", "generative", "letter")

@@ -22,11 +22,11 @@ from evaluation.gather import BASE, ITEMS_NAME, RESULTS_NAME
 from evaluation.intervals import bonferroni_confidence
 from evaluation.items import Items, check_pairing, read_items
 from evaluation.report.text_tables import format_decision
-from voc.champion import last_number, read_champion
 from voc.config.file import hash_config
 from voc.errors import ConfigError, ObjectNotFoundError
 from voc.labels.taxonomy import LEVELS
 from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
+from voc.store.champion import last_number, read_champion
 from voc.store.manifest import digest_json, verify_directory
 
 DECISION_FORMAT = "nightforge/decision/1"

@@ -16,8 +16,7 @@ from evaluation.suites.voc.import_outputs import import_outputs
 from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
 from voc.preflight.external import check_external
-from voc.preflight.external_models import find_external
-from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
+from voc.run import ModelEntry, Run, add_run_arguments, find_external, find_model, open_run
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -19,7 +19,7 @@ TAXONOMY_COLUMNS = (*LEVELS, "description")
 LabelPath = tuple[str, str, str, str]
 NodePath = tuple[str, ...]
 _MAX_LISTED = 10
-# A file may hold any number of different unknown labels: what was said about them is kept for so many.
+# A file may hold any number of different unknown labels: the explanations are kept for so many.
 _MAX_EXPLAINED = 50_000
 _MAX_COMPARED_CHARS = 120
 
@@ -79,12 +79,12 @@ class Taxonomy:
 
     def explain_unknown(self, path: LabelPath) -> str:
         """Say whether the leaf or a parent of an unknown path is wrong, the nearest name there, and where its leaf does exist."""
-        said = self._explained.get(path)
-        if said is None:
-            said = self._explain(path)
+        explanation = self._explained.get(path)
+        if explanation is None:
+            explanation = self._explain(path)
             if len(self._explained) < _MAX_EXPLAINED:
-                self._explained[path] = said
-        return said
+                self._explained[path] = explanation
+        return explanation
 
     def _explain(self, path: LabelPath) -> str:
         repaired = self.repair(path)
@@ -95,15 +95,15 @@ class Taxonomy:
         depth = next(depth for depth in range(len(path)) if path[depth] not in self._children.get(path[:depth], ()))
         wrong = "the leaf" if depth == len(path) - 1 else "a parent"
         near = _find_nearest(path[depth], self._children[path[:depth]])
-        said = (
+        problem = (
             f"{wrong} is wrong: {LEVELS[depth]} {path[depth]!r:.{_MAX_COMPARED_CHARS}} is not in the taxonomy under "
             f"{join_path(path[:depth]) or 'the root'}" + (f"; the nearest is {near!r}" if near else "")
         )
         elsewhere = self._parents_of_leaf.get(fold_name(path[-1]), ())
         if not elsewhere:
-            return said
+            return problem
         more = f" and {len(elsewhere) - 1} more" if len(elsewhere) > 1 else ""
-        return f"{said}; the leaf {path[-1]!r} exists under {join_path(elsewhere[0])!r}{more}"
+        return f"{problem}; the leaf {path[-1]!r} exists under {join_path(elsewhere[0])!r}{more}"
 
     @cached_property
     def _by_folded_path(self) -> Mapping[LabelPath, LabelPath]:

@@ -62,7 +62,7 @@ def explain(error: Exception, model: str, region: str) -> EndpointError:
         )
     if not isinstance(error, ClientError):
         return EndpointError(f"the request to {what} failed: {type(error).__name__}: {error}")
-    code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
     remedy = "see the troubleshooting page of Bedrock for this code"
     if code == "AccessDeniedException":
         remedy = "request access to the model for this account and region, and allow bedrock:InvokeModel"
@@ -70,7 +70,7 @@ def explain(error: Exception, model: str, region: str) -> EndpointError:
         remedy = "renew the AWS credentials of this process"
     elif code in _UNKNOWN:
         remedy = "check that the model id or inference profile exists in this region"
-    return EndpointError(f"Bedrock answered {code} for {what}: {said}", remedy=remedy)
+    return EndpointError(f"Bedrock answered {code} for {what}: {message}", remedy=remedy)
 
 
 def list_regions() -> list[str]:

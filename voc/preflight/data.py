@@ -185,8 +185,8 @@ def check_source(
     shared = len(_comments(accepted) & test_comments)
     also += f", {shared} comments are also in the test set" if shared else ""
     counts = Counter({Stratum(source.name): len(accepted.rows)})
-    said = _describe_rows(source.uri, accepted, is_whole=is_whole) + also + _describe_languages(data)
-    return (dict(counts) if is_whole else None), said
+    detail = _describe_rows(source.uri, accepted, is_whole=is_whole) + also + _describe_languages(data)
+    return (dict(counts) if is_whole else None), detail
 
 
 def _read_text(uri: str) -> str:
@@ -207,7 +207,7 @@ def check_arm(arm: ArmConfig, config: NightforgeConfig, num_rows: Mapping[Stratu
     if arm.unit != "samples" or config.training.batch_unit == "rows":
         shares = ", ".join(f"{s.stratum} {s.weight:.1%}" for s in plan.shares)
         return None, f"{num_samples} {config.training.batch_unit}, shared by {arm.unit.replace('_', ' ')}: {shares}"
-    shares = ", ".join(f"{s.stratum} {s.num_samples} ({s.epochs:.2f} passes)" for s in plan.shares)
+    shares = ", ".join(f"{s.stratum} {s.num_samples} ({s.epochs:.2f} epochs)" for s in plan.shares)
     return None, f"{num_samples} samples: {shares}"
 
 

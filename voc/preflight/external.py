@@ -1,4 +1,4 @@
-"""Whether models that others serve can be asked, and answers of theirs can be read, before a night depends on them."""
+"""Whether external models answer, or outputs of theirs can be read, before a night depends on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_external(model: OpenAIModelConfig | BedrockModelConfig | ImportedModel
 
     Raises:
         ConfigError: If its key is not in the environment.
-        EndpointError: If it cannot be asked.
+        EndpointError: If it does not answer.
         StoreError: If the folder of its batches cannot be written, read and listed.
         DataError: If its outputs are empty.
         ObjectNotFoundError: If they are not there.
@@ -73,8 +73,10 @@ def check_openai(model: OpenAIModelConfig) -> tuple[None, str]:
         with _OPENER.open(request, timeout=TIMEOUT_S) as response:
             answer = json.loads(response.read())
     except urllib.error.HTTPError as error:
-        said = " ".join(error.read(2000).decode("utf-8", "replace").split())[:_MAX_SHOWN].replace(key, "***")
-        raise EndpointError(f"{model.url} answered {error.code}: {said}", remedy="check url, model and key") from None
+        message = " ".join(error.read(2000).decode("utf-8", "replace").split())[:_MAX_SHOWN].replace(key, "***")
+        raise EndpointError(
+            f"{model.url} answered {error.code}: {message}", remedy="check url, model and key"
+        ) from None
     except (OSError, ValueError) as error:
         raise EndpointError(f"{model.url} does not answer: {error}", remedy="check url and network") from error
     wanted, seen = model.named or model.model, answer.get("model") if isinstance(answer, dict) else None

@@ -232,7 +232,7 @@ def check_damage(accepted: Accepted[Any], origin: str) -> None:
 def parse_accepted_rows(data: bytes, taxonomy: Taxonomy, origin: str) -> tuple[VocRecord, ...]:
     """Read the records that `prepare` has accepted and written; nothing is judged again.
 
-    That the bytes are those that were written is the caller's to check, by their digest. A repeated id is no damage.
+    That the bytes are those that were written is the caller's to check, by their digest. A repeated id is not damage.
 
     Args:
         data: JSON lines, as `VocRecord.to_json` writes them.

@@ -240,10 +240,10 @@ def decode(data: bytes) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON as the standard has it: `NaN` and `Infinity` are no numbers, and no key may be there twice.
+    """Parse JSON as the standard has it: `NaN` and `Infinity` are not numbers, and no key may be there twice.
 
     Raises:
-        RowError: If it is none.
+        RowError: If it is not JSON.
     """
     try:
         return _DECODER.decode(text)
@@ -258,7 +258,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        RowError: If it is none.
+        RowError: If it is something else.
     """
     value = parse_json(text)
     if not isinstance(value, dict):

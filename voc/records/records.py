@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voc.labels.taxonomy import LEVELS, LabelPath, Taxonomy
-from voc.records.checks import RowChecks, check_language, explain_not_verbatim, find_overlap
-from voc.records.label_reading import LabelReader
+from voc.records.checks import LabelReader, RowChecks, check_language, explain_not_verbatim, find_damage, find_overlap
 from voc.records.refusals import RowError, describe, get_text, is_text
-from voc.records.text_damage import find_damage
 
 if TYPE_CHECKING:
     from voc.labels.changes import TaxonomyChanges
 
 ROLES = ("system", "user", "assistant")
-# What may be noted about a row that is accepted, beside what `voc.records.label_reading` notes about its labels.
+# What may be noted about a row that is accepted, beside what `voc.records.checks` notes about its labels.
 SEGMENTS_OVERLAP = "segments_overlap"
 ENCODING_DAMAGE = "encoding_damage"
 

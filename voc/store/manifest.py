@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from voc.errors import IntegrityError, ObjectNotFoundError
 from voc.store.base import Store
@@ -28,6 +28,32 @@ class FileEntry:
     path: str
     size_bytes: int
     sha256: str
+
+
+class FileDocument(TypedDict):
+    """A file in `manifest.json`: the attributes of `FileEntry`."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class ManifestDocument(TypedDict):
+    """What `manifest.json` holds.
+
+    Attributes:
+        format: `MANIFEST_FORMAT`.
+        digest: `Manifest.digest`.
+        inputs: What the content depends on; the stage that writes the directory says which keys.
+        facts: Figures worth knowing without opening the files; likewise.
+        files: Sorted by path.
+    """
+
+    format: str
+    digest: str
+    inputs: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    files: list[FileDocument]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +126,7 @@ def commit_folder(
 
 def write_manifest(store: Store, prefix: str, manifest: Manifest) -> None:
     """Write the manifest; the caller has written every file before."""
-    document = {
+    document: ManifestDocument = {
         "format": MANIFEST_FORMAT,
         "digest": manifest.digest,
         "inputs": manifest.inputs,
@@ -113,7 +139,7 @@ def write_manifest(store: Store, prefix: str, manifest: Manifest) -> None:
 def read_manifest(store: Store, prefix: str) -> Manifest | None:
     """Return the manifest of a directory, or None if the directory is not finished."""
     try:
-        document = json.loads(store.read_bytes(f"{prefix}/{MANIFEST_NAME}"))
+        document: ManifestDocument = json.loads(store.read_bytes(f"{prefix}/{MANIFEST_NAME}"))
         files = tuple(FileEntry(**entry) for entry in document["files"])
         return Manifest(files, document["inputs"], document["facts"])
     except ObjectNotFoundError:

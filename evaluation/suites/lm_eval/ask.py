@@ -22,7 +22,7 @@ from evaluation.suites.lm_eval.request_ids import make_id
 from evaluation.suites.lm_eval.run import make_model, silence
 from evaluation.suites.lm_eval.tasks import LoadedTasks, load_tasks, pick_docs
 from evaluation.suites.mmlu.protocols import read_chat_template
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.errors import ConfigError
 from voc.models.folder import digest_model
 from voc.run import Run, add_run_arguments, find_model, open_run

@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.suites.lm_eval.ask import FILE_NAME, suite_name
 from evaluation.suites.lm_eval.results import list_task_problems, measure_task
 from evaluation.suites.voc.resampling import Bootstrap
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.errors import IntegrityError
 from voc.models.folder import digest_model
 from voc.run import ModelEntry, Run

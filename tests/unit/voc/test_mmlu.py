@@ -48,7 +48,7 @@ def test_the_optional_slice_column_is_read(tmp_path):
     [
         (ROW | {"answer": 4}, "row 0: the answer is 4"),
         (ROW | {"choices": ["a", "b", "c"]}, "row 0: .* are not four texts"),
-        (ROW | {"question": None}, "row 0: .*question or subject is no text"),
+        (ROW | {"question": None}, "row 0: .*question or subject is not a text"),
         ({"question": "q", "subject": "s", "answer": 1}, "lacks the columns choices"),
     ],
 )

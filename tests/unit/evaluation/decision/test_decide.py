@@ -6,9 +6,9 @@ from evaluation.answers import SUITE_FILES
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.report.text_tables import format_decision
-from voc.champion import ChampionRecord, append_champion
 from voc.errors import ConfigError, IntegrityError
 from voc.run import ModelEntry, read_models, write_models
+from voc.store.champion import ChampionRecord, append_champion
 
 MIX, CUSTOMER = "mix-75-25", "customer-only"
 

@@ -15,7 +15,7 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_tasks
 from tests.unit.evaluation.served_run import DIGEST, make_run, write_questions, write_test_set
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.run import ModelEntry, write_models
 from voc.store.layout import CACHE_PREFIX, RunLayout
 from voc.store.manifest import Manifest, read_manifest

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.voc.conftest import Night, voc_row, write_model, write_safetensors
-from voc.champion import ChampionRecord, append_champion
 from voc.config.file import hash_config, load_config
 from voc.errors import ConfigError, PreflightError
 from voc.preflight.preflight import PreflightResult, run_preflight
 from voc.run import open_run
+from voc.store.champion import ChampionRecord, append_champion
 from voc.store.uri import open_store
 
 
@@ -37,7 +37,7 @@ def test_a_good_night_creates_its_run_and_says_what_was_read(night: Night) -> No
     assert details["data.taxonomy"].endswith("3 leaves")
     assert details["data.test"].endswith("5 rows")
     assert details["data.sources.customer"].endswith("8 rows")
-    assert details["arms.mix"] == "40 samples: customer 30 (3.75 passes), general 10 (5.00 passes)"
+    assert details["arms.mix"] == "40 samples: customer 30 (3.75 epochs), general 10 (5.00 epochs)"
     assert details["champion"].startswith("none yet")
 
 
@@ -198,7 +198,7 @@ def test_a_mixture_by_tokens_is_told_as_shares(night: Night) -> None:
 def test_categories_of_a_source_are_shared_too_and_must_be_there(night: Night) -> None:
     night.tree["arms"][0]["sources"][1]["categories"] = {"general": 1}
     details = {finding.subject: finding.detail for finding in preflight(night).findings}
-    assert details["arms.mix"] == "40 samples: customer 30 (3.75 passes), general/general 10 (5.00 passes)"
+    assert details["arms.mix"] == "40 samples: customer 30 (3.75 epochs), general/general 10 (5.00 epochs)"
     night.tree["arms"][0]["sources"][1]["categories"] = {"general": 1, "code": 1}
     with pytest.raises(PreflightError, match=r"arms\.mix: .*no rows of category 'code'; it has general \(2 rows\)"):
         preflight(night, "r2")
