@@ -142,9 +142,9 @@ def _count_categories(share: StratumShare, seed: int, rows: SourceRows) -> list[
 
 def count_draws(share: StratumShare, seed: int) -> np.ndarray:
     """Return [rows of the stratum] int64 how often each row is drawn."""
-    whole_passes, partial = divmod(share.num_samples, share.num_rows)
+    whole_epochs, partial = divmod(share.num_samples, share.num_rows)
     last = locate_draws(share, seed, np.arange(share.num_samples - partial, share.num_samples, dtype=np.int64))
-    return whole_passes + np.bincount(last, minlength=share.num_rows)
+    return whole_epochs + np.bincount(last, minlength=share.num_rows)
 
 
 @dataclass(frozen=True, slots=True)
