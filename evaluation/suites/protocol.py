@@ -2,7 +2,7 @@
 
 An object of the registry is one `Suite`; it plans one or several suites of a configuration, each with a name that is part of object
 keys (`voc`; `mmlu_generative`; `lm_eval_ifeval`). The DAGs plan with it, so this module and the module of the object import
-nothing heavy: numpy, pyarrow and lm_eval are imported inside methods.
+nothing heavy: numpy, pyarrow and lm_eval are imported inside methods. What a suite does not need it inherits.
 
 Who calls what, in the order of the pipeline:
 
@@ -11,7 +11,7 @@ Who calls what, in the order of the pipeline:
 | preflight | `list_checks`, `list_metrics` |
 | DAG | `plan` |
 | wait, connect | `warm_up`, `import_answers` |
-| the command of a shard | the address in `evaluation.__main__`, which ends in `evaluation.shards.run.run_shard` with `list_sources` |
+| the command of a shard | `commands`, each of which ends in `evaluation.shards.run.run_shard` |
 | gather | `load_questions`, `expect`, `list_problems`, `measure`, `pick_examples`, `list_items` |
 | decide | `list_gates`, `read_value`, `compare` |
 | report | `report`: a `ReportPart` |
@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from voc.arguments import RUN_ARGUMENTS, Command, argument
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.run import ModelEntry, ModelKind, Run
 from voc.store.manifest import Manifest
@@ -31,7 +31,6 @@ from voc.store.manifest import Manifest
 if TYPE_CHECKING:
     from evaluation.intervals import Bootstrap, PairedDifference
     from evaluation.items import Items
-    from evaluation.serving.endpoint import Endpoint
 
 BASE = "base"
 IMPORTED: ModelKind = "imported"
@@ -39,6 +38,22 @@ Line = dict[str, Any]
 # One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a sentence.
 PreflightCheck = tuple[str, Callable[..., Any], tuple[Any, ...]]
 Rule = Literal[">", ">=", "<="]
+MODEL_ARGUMENT = argument("--model", required=True, help="name of a model in the run's models.json")
+# What every command that asks a shard takes.
+SHARD_ARGUMENTS = (
+    argument("--shard", type=int, default=0, help="which shard, from 0"),
+    argument("--num-shards", type=int, default=1, help="how many shards share the items"),
+)
+COMMAND_ARGUMENTS = (*RUN_ARGUMENTS, MODEL_ARGUMENT, *SHARD_ARGUMENTS)
+
+
+MAX_EXAMPLES = 2  # raw answers of each kind
+MAX_CHARACTERS = 600
+
+
+def cut_text(text: str) -> str:
+    """Return a raw answer as it is shown: its first 600 characters, and how long it was."""
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} [cut: {len(text)} characters]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +140,11 @@ class Value:
     n: int
     count: int | None = None
 
+    @classmethod
+    def of_share(cls, share: Mapping[str, Any]) -> Value:
+        """Return a share as results keep it: `{ratio, count, n}`."""
+        return cls(share["count"] / share["n"], share["n"], share["count"])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswers:
@@ -135,62 +155,79 @@ class ModelAnswers:
         digest: Of what was measured.
         lines: Per planned suite; none of one that cannot measure the model.
         shards: Likewise.
+        num_expected: How many items each suite expects that knows them beforehand.
     """
 
     entry: ModelEntry
     digest: str
     lines: Mapping[str, Sequence[Line]]
     shards: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
+    num_expected: Mapping[str, int] = field(default_factory=dict)
 
 
-class ReportPart(Protocol):
-    """What a suite says in the report. Pure: it gets what `results.json` holds and returns what `report.json` holds."""
+class ReportPart:
+    """What a suite says in the report. Pure: it gets what `results.json` holds and returns what `report.json` holds.
 
-    @property
-    def figures(self) -> Mapping[str, tuple[str, ...]]:
-        """Per planned suite, the figures of a row that come from it: rows of other nights are compared suite by suite."""
+    Attributes:
+        figures: Per planned suite, the figures of a row that come from it: rows of other nights are compared suite by suite.
+    """
+
+    figures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def build_figures(self, results: Mapping[str, Any], decision: DecisionConfig) -> dict[str, Any]:
         """Return a model's figures of the row, `{value, low, high, n}` each; None where one was not measured."""
+        return {}
 
     def describe_table(self, results: Mapping[str, Any], decision: DecisionConfig) -> dict[str, Any]:
         """Return what the table's figures are held against, from the first model's results."""
+        return {}
 
     def build_views(self, results: Mapping[str, Mapping[str, Any]], decision: DecisionConfig) -> dict[str, Any]:
         """Return further keys of `report.json`, from the results of all models by name, in their order."""
+        return {}
 
     def write_notes(self, results: Mapping[str, Mapping[str, Any]], config: NightforgeConfig) -> list[str]:
         """Return the sentences without which its figures would be read wrongly."""
+        return []
 
 
-class Suite(Protocol):
-    """One suite, or several that are asked and measured together."""
+class Suite:
+    """One suite, or several that are asked and measured together.
 
-    @property
-    def name(self) -> str:
-        """Its name in the registry."""
+    Attributes:
+        name: Its name in the registry.
+        commands: What `python -m evaluation` learns from it: how one shard is asked.
+    """
+
+    name: ClassVar[str]
+    commands: ClassVar[Mapping[str, Command]]
 
     @property
     def report(self) -> ReportPart:
         """Its part of the report."""
+        return ReportPart()
 
     def plan(self, config: NightforgeConfig) -> tuple[PlannedSuite, ...]:
         """Return the suites of a configuration, in the order of tables. Light."""
+        raise NotImplementedError
 
     def list_checks(self, config: NightforgeConfig) -> Sequence[PreflightCheck]:
         """Return what must be checked before a night starts, in the Airflow environment too."""
+        return ()
 
     def list_metrics(self, config: NightforgeConfig, suite: str) -> Sequence[Metric] | None:
-        """Return the figures that a planned suite offers; None if only its first answers tell. Light."""
+        """Return the figures that a planned suite offers; None if only its first shard can tell. Light."""
+        return ()
 
-    def list_sources(self) -> Sequence[Path]:
-        """Return the folders and files of code that its answers depend on, besides the frame that asks."""
+    def list_gates(self, config: NightforgeConfig) -> Sequence[Gate]:
+        """Return the limits that the decision section states for this suite beside `decision.metrics`. Light."""
+        return ()
 
-    def warm_up(self, run: Run, endpoint: Endpoint) -> None:
-        """Ask what makes the shards cheaper that are about to start together; a failure is logged and nothing else."""
+    def warm_up(self, run: Run, model: str) -> None:
+        """Ask a served model what makes the shards cheaper that are about to start; a failure is logged and nothing else."""
 
     def import_answers(self, run: Run, entry: ModelEntry, uri: str) -> None:
-        """Write answers that were given elsewhere as finished shards, or nothing if this suite knows no such file."""
+        """Write answers that were given elsewhere as finished shards; nothing if this suite knows no such file."""
 
     def load_questions(self, run: Run) -> Any:
         """Return what every model is asked; only this suite looks inside."""
@@ -203,24 +240,31 @@ class Suite(Protocol):
         Raises:
             IntegrityError: If a shard was asked in another way than this run asks.
         """
+        raise NotImplementedError
 
-    def list_problems(self, config: NightforgeConfig, questions: Any, answers: Sequence[ModelAnswers]) -> list[str]:
-        """Return why the answers of all models together cannot be compared, a sentence each."""
+    def list_problems(self, config: NightforgeConfig, answers: Sequence[ModelAnswers]) -> list[str]:
+        """Return why the answers of all models together, the base first, cannot be compared, a sentence each."""
+        return []
 
     def measure(self, run: Run, questions: Any, answers: ModelAnswers, base: ModelAnswers) -> dict[str, Any]:
         """Return this suite's keys of `results.json`; figures that the model's kind cannot show are null."""
+        raise NotImplementedError
 
     def pick_examples(self, questions: Any, answers: ModelAnswers) -> list[dict[str, Any]]:
         """Return a few telling raw answers: kind, suite, custom_id, question, expected, text."""
+        return []
 
     def list_items(self, questions: Any, answers: ModelAnswers) -> list[dict[str, Any]]:
         """Return the rows of `items.parquet`: columns of `evaluation.items.SCHEMA`, other figures of an item under `metrics`."""
-
-    def list_gates(self, config: NightforgeConfig) -> Sequence[Gate]:
-        """Return the limits that the decision section states for this suite beside `decision.metrics`."""
+        raise NotImplementedError
 
     def read_value(self, suite: str, metric: str, results: Mapping[str, Any]) -> Value:
         """Return one model's figure from its `results.json`."""
+        raise NotImplementedError
 
     def compare(self, suite: str, metric: str, items: Items, other: Items, bootstrap: Bootstrap) -> PairedDifference:
         """Return the difference of a paired figure, candidate minus reference, over the same items."""
+        from evaluation.intervals import compare_values
+
+        mine, reference = (side.values(suite, metric) for side in (items, other))
+        return compare_values(mine, reference, bootstrap)
