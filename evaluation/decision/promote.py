@@ -17,16 +17,9 @@ from evaluation.decision.decide import read_decision
 from voc.champion import ChampionRecord, append_champion, read_record
 from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
 from voc.models.folder import digest_model
-from voc.run import Run, add_run_arguments, open_run
+from voc.run import Run, open_run
 
 PROMOTION_FORMAT = "nightforge/promotion/1"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `promote`."""
-    parser = subparsers.add_parser("promote", help="write the champion log if the decision is GO")
-    add_run_arguments(parser)
-    parser.set_defaults(run=run_promote)
 
 
 def run_promote(arguments: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.gather import BASE
 from evaluation.report.rows import SUITE_FIGURES, build_row
+from evaluation.suites.protocol import BASE
 from voc.errors import VocError
 from voc.run import Run
 from voc.store.base import Store

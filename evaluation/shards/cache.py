@@ -1,13 +1,13 @@
 """Finished shards of earlier nights, found again by everything that they depend on: a frozen base is asked once, not every night.
 
-A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding, which
-shard), of the engine and how it computes, of lm-eval's version, and of the code that asks and reads: everything of this project
-that the suite's asking module imports, however far, and no more. So another parser measures anew, and another report does not. A hit
-is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take it from there.
-Only models that are served from their weights here are kept: a closed service may change behind its name.
+A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding,
+which shard), of the engine and how it computes, of lm-eval's version, and of the code that asks and reads: everything of this
+project that the suite's asking module imports, however far, and no more. So another parser measures anew, and another report
+does not. A hit is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take
+it from there. Only models that are served from their weights here are kept: a closed service may change behind its name.
 
-Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old ones:
-set a lifecycle rule on `cache/`.
+Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old
+ones: set a lifecycle rule on `cache/`.
 """
 
 from __future__ import annotations

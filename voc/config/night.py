@@ -110,7 +110,9 @@ class GatedMetricConfig(Section):
     """A figure of a suite that a candidate may not lose, compared item by item with the base."""
 
     suite: str = Field(description="the suite's name as in object keys: lm_eval_ifeval, mmlu_letter")
-    metric: str = Field(description="one of its figures; of an lm-eval task `metric,filter`: prompt_level_strict_acc,none")
+    metric: str = Field(
+        description="one of its figures; of an lm-eval task `metric,filter`: prompt_level_strict_acc,none"
+    )
     max_loss: Ratio = Field(description="how much worse than the base it may be, with its whole interval")
 
 

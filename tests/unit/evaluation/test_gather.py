@@ -3,9 +3,9 @@
 import json
 
 import pytest
-
 from evaluation.answers import load_answers, load_questions
 from evaluation.examples import pick_examples
+
 from evaluation.gather import describe_inputs, gather
 from evaluation.items import check_pairing, read_items
 from evaluation.suites.mmlu.quotes import MAX_CHARACTERS

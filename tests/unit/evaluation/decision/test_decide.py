@@ -1,8 +1,8 @@
 """The verdict on a whole run."""
 
 import pytest
-
 from evaluation.answers import SUITE_FILES
+
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.report.text_tables import format_decision

@@ -1,8 +1,8 @@
 """Intervals against thresholds."""
 
 import pytest
-
 from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD, VOC
+
 from evaluation.decision.gate import Check, check_general_change, check_share, check_voc_gain, conclude, judge
 from evaluation.intervals import Interval
 from evaluation.items import Items
