@@ -115,9 +115,8 @@ class VocSuite(Suite):
         """Return every figure of the answers, and how they were asked for."""
         from evaluation.suites.voc.summary import measure_suite
 
-        lines, shards = answers.lines[VOC], answers.shards[VOC]
-        prompt_hash = _find_prompt_hash(questions, answers.entry, shards)
-        return {"voc": measure_suite(run, questions, lines, shards, prompt_hash=prompt_hash)}
+        prompt_hash = _find_prompt_hash(questions, answers.entry, answers.shards[VOC])
+        return {"voc": measure_suite(run, questions, answers, prompt_hash)}
 
     def pick_examples(self, questions: VocQuestions, answers: ModelAnswers) -> list[dict[str, Any]]:
         """Return answers that could not be read, by failure, and readable ones without a right label."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
-from evaluation.shards import cache as result_cache
-from evaluation.shards.cache import ResultCache, digest_sources, summarise_hits
+from evaluation.shards import run as shard_run
+from evaluation.shards.cache import ResultCache, digest_code, digest_sources, summarise_hits
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
 from evaluation.suites.mmlu.ask import evaluate_mmlu
@@ -121,7 +121,7 @@ def test_other_questions_are_asked(nights):
 
 def test_other_code_asks_again(nights, monkeypatch):
     nights.asks("voc", nights.run())
-    monkeypatch.setattr(result_cache, "digest_code", lambda: "another deployment")
+    monkeypatch.setattr(shard_run, "digest_code", lambda module: "another deployment")
     assert nights.asks("voc", nights.run()) == 5
 
 
@@ -151,7 +151,7 @@ def test_content_that_was_made_from_something_else_is_not_taken(nights):
     source = key.rpartition("/")[0]
     inputs = shard_of(run, "voc")[1].inputs | {"model_digest": "e" * 64}
     endpoint = Endpoint("", "base", "e" * 64, "stand-in 0", "")
-    target = ResultCache(other, inputs, endpoint).prefix
+    target = ResultCache(other, inputs, endpoint, digest_code("evaluation.suites.voc.ask")).prefix
     assert target != source
     for found in list(run.store.list_keys(source)):
         run.store.write_bytes(f"{target}{found.removeprefix(source)}", run.store.read_bytes(found))
@@ -161,8 +161,8 @@ def test_content_that_was_made_from_something_else_is_not_taken(nights):
 def test_an_endpoint_of_other_weights_has_no_place_in_the_cache(nights):
     run = nights.run()
     inputs = {"suite": "voc", "model_digest": DIGEST}
-    assert ResultCache(run, inputs, Endpoint("", "base", DIGEST, "e", "")).prefix is not None
-    assert ResultCache(run, inputs, Endpoint("", "base", "f" * 64, "e", "")).prefix is None
+    assert ResultCache(run, inputs, Endpoint("", "base", DIGEST, "e", ""), "c").prefix is not None
+    assert ResultCache(run, inputs, Endpoint("", "base", "f" * 64, "e", ""), "c").prefix is None
 
 
 def test_hits_are_counted_per_suite():
