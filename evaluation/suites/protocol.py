@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 BASE = "base"
 IMPORTED: ModelKind = "imported"
 Line = dict[str, Any]
-# One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a sentence.
-PreflightCheck = tuple[str, Callable[..., Any], tuple[Any, ...]]
+# One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a value and a sentence.
+PreflightCheck = tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]
 Rule = Literal[">", ">=", "<="]
 MODEL_ARGUMENT = argument("--model", required=True, help="name of a model in the run's models.json")
 # What every command that asks a shard takes.

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
+from evaluation.shards import cache as result_cache
 from evaluation.shards import run as shard_run
 from evaluation.shards.cache import ResultCache, digest_code, digest_sources, summarise_hits
 from evaluation.shards.shard import Shard
@@ -175,16 +176,41 @@ def test_hits_are_counted_per_suite():
     }
 
 
-def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path):
+def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path, monkeypatch):
     package = tmp_path / "package"
     (package / "tasks").mkdir(parents=True)
     (package / "a.py").write_text("x = 1")
     (package / "tasks" / "t.yaml").write_text("task: t")
-    before = digest_sources([package])
+    (package / "report.py").write_text("title = 'F1'")
+    monkeypatch.setattr(result_cache, "ROOT", tmp_path)
+
+    def digest():
+        digest_code.cache_clear()
+        return digest_code("package.a")
+
+    before = digest()
     (package / "a.pyc").write_text("compiled")
-    assert digest_sources([package]) == before
+    (package / "report.py").write_text("title = 'F1 score'")
+    assert digest() == before
     (package / "tasks" / "t.yaml").write_text("task: u")
-    changed = digest_sources([package])
+    changed = digest()
     assert changed != before
     (package / "b.py").write_text("")
-    assert digest_sources([package]) != changed
+    assert digest() == changed
+    (package / "a.py").write_text("def f():\n    from package import b")
+    imported = digest()
+    assert imported != changed
+    (package / "b.py").write_text("y = 2")
+    assert digest() != imported
+    digest_code.cache_clear()
+
+
+@pytest.mark.parametrize("module", ["voc.ask", "mmlu.ask", "lm_eval.ask"])
+def test_answers_depend_on_who_asks_and_reads_and_not_on_the_report(module):
+    found = set(find_imported(f"evaluation.suites.{module}", result_cache.ROOT))
+    assert {"evaluation.shards.run", "evaluation.clients.openai_compatible", "voc.prompts", "voc.store.manifest"} <= found
+    shown = ("evaluation.report", "evaluation.decision", "evaluation.gather", "corpus", "training")
+    assert not [name for name in found if name.startswith(shown) or name.endswith((".report", ".suite"))]
+    readers = {"voc.ask": "voc.responses", "mmlu.ask": "evaluation.suites.mmlu.readings"}
+    assert readers.get(module, "evaluation.suites.lm_eval.scoring") in found
+    assert "evaluation.suites.lm_eval.models" in found or module == "voc.ask"
