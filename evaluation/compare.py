@@ -27,8 +27,7 @@ from evaluation.suites.voc.label_scores import AVERAGES, score_labels
 from evaluation.suites.voc.resampling import bootstrap_scores, compare_f1
 from evaluation.suites.voc.shared_labels import restrict_items
 from voc.errors import TaxonomyError
-from voc.labels.changes import TaxonomyChanges
-from voc.labels.shared_leaves import shared_leaves
+from voc.labels.changes import TaxonomyChanges, shared_leaves
 from voc.run import ModelEntry, Run, open_run
 from voc.store.uri import open_uri
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from airflow.sdk import task_group
 
-from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
 from evaluation.suites.protocol import PlannedSuite
 from evaluation.suites.registry import plan_suites
+from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
 from voc.config.night import NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 

@@ -24,10 +24,10 @@ from evaluation.intervals import Bootstrap, bonferroni_confidence
 from evaluation.items import Items, check_pairing, read_items
 from evaluation.suites.protocol import BASE
 from evaluation.suites.registry import find_suite, list_gates
-from voc.champion import last_number, read_champion
 from voc.config.file import hash_config
 from voc.errors import ConfigError, ObjectNotFoundError
 from voc.run import ModelEntry, Run, open_run, read_models
+from voc.store.champion import last_number, read_champion
 from voc.store.manifest import digest_json, verify_directory
 
 DECISION_FORMAT = "nightforge/decision/1"

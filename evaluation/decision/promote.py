@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evaluation.decision.decide import read_decision
-from voc.champion import ChampionRecord, append_champion, read_record
 from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
 from voc.models.folder import digest_model
 from voc.run import Run, open_run
+from voc.store.champion import ChampionRecord, append_champion, read_record
 
 PROMOTION_FORMAT = "nightforge/promotion/1"
 

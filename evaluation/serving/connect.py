@@ -16,8 +16,7 @@ from evaluation.suites.registry import list_suites
 from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
 from voc.preflight.external import check_external
-from voc.preflight.external_models import find_external
-from voc.run import ModelEntry, Run, find_model, open_run
+from voc.run import ModelEntry, Run, find_external, find_model, open_run
 
 
 def run_connect(arguments: argparse.Namespace) -> None:

@@ -19,7 +19,6 @@ from voc.preflight import checks
 from voc.preflight import data as data_checks
 from voc.preflight.checks import Checklist, Finding
 from voc.preflight.external import check_external
-from voc.preflight.memory import check_memory
 from voc.store.base import Store
 from voc.store.layout import RunLayout
 from voc.store.uri import open_store
@@ -104,7 +103,7 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
             todo.attempt(f"arms.{arm.name}", data_checks.check_arm, arm, config, num_rows)
     todo.attempt("model.base", checks.check_model, config.model.base, config, bool(config.arms))
     if config.arms and todo.findings[-1].passed:  # else there is nothing to plan for
-        todo.attempt("training.gpu_memory_gib", check_memory, config)
+        todo.attempt("training.gpu_memory_gib", checks.check_memory, config)
     for model in config.extra_models:
         todo.attempt(f"extra_models.{model.name}", checks.check_model, model.uri, config, False)
     for external in config.external_models.rows:

@@ -21,7 +21,7 @@ from evaluation.suites.voc.resampling import bootstrap_scores
 from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets, collect_labels, measure_lookup_floor
 from voc.labels.taxonomy import LEVELS, Taxonomy
-from voc.records.text_damage import find_damage
+from voc.records.checks import find_damage
 from voc.run import Run
 
 UNKNOWN_LANGUAGE = "unknown"

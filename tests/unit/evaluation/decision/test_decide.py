@@ -5,9 +5,9 @@ import pytest
 from evaluation.decision.decide import decide, format_decision
 from evaluation.gather import gather
 from tests.unit.evaluation.conftest import SUITES
-from voc.champion import ChampionRecord, append_champion
 from voc.errors import ConfigError, IntegrityError
 from voc.run import ModelEntry, read_models, write_models
+from voc.store.champion import ChampionRecord, append_champion
 
 MIX, CUSTOMER = "mix-75-25", "customer-only"
 

@@ -7,7 +7,7 @@ import pytest
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards import cache as result_cache
 from evaluation.shards import run as shard_run
-from evaluation.shards.cache import ResultCache, digest_code, digest_sources, summarise_hits
+from evaluation.shards.cache import ResultCache, digest_code, find_imported, summarise_hits
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
 from evaluation.suites.mmlu.ask import evaluate_mmlu
@@ -16,7 +16,7 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_tasks
 from tests.unit.evaluation.served_run import DIGEST, make_run, write_questions, write_test_set
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.run import ModelEntry, write_models
 from voc.store.layout import CACHE_PREFIX, RunLayout
 from voc.store.manifest import Manifest, read_manifest
@@ -208,7 +208,12 @@ def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path, monke
 @pytest.mark.parametrize("module", ["voc.ask", "mmlu.ask", "lm_eval.ask"])
 def test_answers_depend_on_who_asks_and_reads_and_not_on_the_report(module):
     found = set(find_imported(f"evaluation.suites.{module}", result_cache.ROOT))
-    assert {"evaluation.shards.run", "evaluation.clients.openai_compatible", "voc.prompts", "voc.store.manifest"} <= found
+    assert {
+        "evaluation.shards.run",
+        "evaluation.clients.openai_compatible",
+        "voc.prompts",
+        "voc.store.manifest",
+    } <= found
     shown = ("evaluation.report", "evaluation.decision", "evaluation.gather", "corpus", "training")
     assert not [name for name in found if name.startswith(shown) or name.endswith((".report", ".suite"))]
     readers = {"voc.ask": "voc.responses", "mmlu.ask": "evaluation.suites.mmlu.readings"}

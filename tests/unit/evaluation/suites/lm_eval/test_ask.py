@@ -16,7 +16,7 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import DIGEST, announce, make_run, write_questions
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
 from voc.run import find_model, read_models
 from voc.store.manifest import read_manifest
