@@ -19,13 +19,15 @@ from typing import Any
 
 from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
 from evaluation.decision.gate import Check, Verdict, check_general_change, check_share, check_voc_gain, conclude
-from evaluation.gather import BASE, ITEMS_NAME, RESULTS_NAME
+from evaluation.gather import BASE, ITEMS_NAME
 from evaluation.intervals import bonferroni_confidence
 from evaluation.items import Items, check_pairing, read_items
 from evaluation.report.text_tables import format_decision
+from evaluation.results.decided import read_decision
+from evaluation.results.gathered import read_results
 from voc.champion import last_number, read_champion
 from voc.config.file import hash_config
-from voc.errors import ConfigError, ObjectNotFoundError
+from voc.errors import ConfigError
 from voc.labels.taxonomy import LEVELS
 from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
 from voc.store.manifest import digest_json, verify_directory
@@ -77,21 +79,6 @@ def decide(run: Run) -> dict[str, Any]:
         decision = {**_decide(run, candidates, references), "inputs_hash": inputs_hash}
         run.store.write_bytes(run.layout.decision, json.dumps(decision, indent=1, ensure_ascii=False).encode())
     return decision
-
-
-def read_decision(run: Run) -> dict[str, Any] | None:
-    """Return the run's decision, or None before there is one."""
-    try:
-        decision: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.decision))
-    except ObjectNotFoundError:
-        return None
-    return decision
-
-
-def read_results(run: Run, model: str) -> dict[str, Any]:
-    """Return one model's `results.json`."""
-    results: dict[str, Any] = json.loads(run.store.read_bytes(f"{run.layout.results(model)}/{RESULTS_NAME}"))
-    return results
 
 
 def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]) -> dict[str, Any]:

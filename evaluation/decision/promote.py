@@ -13,9 +13,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from evaluation.decision.decide import read_decision
+from evaluation.results.decided import read_decision, read_promotion
 from voc.champion import ChampionRecord, append_champion, read_record
-from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
+from voc.errors import IntegrityError, ObjectExistsError, PromotionError
 from voc.models.folder import digest_model
 from voc.run import Run, add_run_arguments, open_run
 
@@ -56,15 +56,6 @@ def promote(run: Run) -> dict[str, Any]:
         number, record = _append(run, decision)
         reason = f"{record.candidate} is champion number {number}"
         return _write(run, decision, "promoted", reason, champion_number=number, model_uri=record.model_uri)
-
-
-def read_promotion(run: Run) -> dict[str, Any] | None:
-    """Return what the promote stage left, or None before it ran."""
-    try:
-        promotion: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.promotion))
-    except ObjectNotFoundError:
-        return None
-    return promotion
 
 
 def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from evaluation.decision.decide import read_decision, read_results
-from evaluation.decision.promote import read_promotion
 from evaluation.report.history import judge_history, read_history
 from evaluation.report.labels import build_label_views
 from evaluation.report.notes import write_notes
 from evaluation.report.rows import build_row, find_frontier, to_figure
 from evaluation.report.suites import read_suites
+from evaluation.results.decided import read_decision, read_promotion
+from evaluation.results.gathered import read_results
 from voc.errors import ObjectNotFoundError
 from voc.run import ModelEntry, Run, read_models
 from voc.store.manifest import read_manifest
