@@ -15,7 +15,8 @@ from benchmarks.score_rows import ScoreRows, make_rows
 from evaluation.suites.voc.label_counts import count_levels
 from evaluation.suites.voc.label_measures import measure_labels
 from evaluation.suites.voc.label_scores import AVERAGES, score_hierarchy, score_sums
-from evaluation.suites.voc.resampling import Bootstrap, iterate_sums, score_group
+from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.resampling import iterate_sums, score_group
 from evaluation.suites.voc.support import assign_buckets, place_buckets
 from voc.labels.taxonomy import LEVELS, LabelPath
 

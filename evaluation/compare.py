@@ -24,7 +24,8 @@ from evaluation.items import Items
 from evaluation.nights import Night, choose_model, read_changes, read_night
 from evaluation.suites.voc.label_counts import LabelCounts, count_labels
 from evaluation.suites.voc.label_scores import AVERAGES, score_labels
-from evaluation.suites.voc.resampling import Bootstrap, bootstrap_scores, compare_f1
+from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.resampling import bootstrap_scores, compare_f1
 from evaluation.suites.voc.shared_labels import restrict_items
 from voc.errors import TaxonomyError
 from voc.labels.changes import TaxonomyChanges

@@ -21,7 +21,8 @@ from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
 from evaluation.intervals import Interval, PairedDifference, paired_share_difference, wilson_interval
 from evaluation.items import Items
 from evaluation.suites.voc.label_counts import count_labels
-from evaluation.suites.voc.resampling import Bootstrap, compare_f1
+from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.resampling import compare_f1
 from voc.config.night import DecisionConfig
 
 Outcome = Literal["pass", "fail", "open"]

@@ -12,7 +12,7 @@ import argparse
 from datetime import UTC, datetime
 
 from evaluation.serving.endpoint import Endpoint, write_endpoint
-from evaluation.suites.voc.import_outputs import import_outputs
+from evaluation.suites.registry import list_suites
 from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
 from voc.preflight.external import check_external
@@ -46,7 +46,8 @@ def connect(run: Run, name: str) -> None:
         raise ConfigError(f"{name!r} is served by this run", expected="an external model", remedy="use serve")
     settings = find_external(run.config.external_models, name)
     if isinstance(settings, ImportedModelConfig):
-        import_outputs(run, entry, settings.uri)
+        for suite in list_suites():
+            suite.import_answers(run, entry, settings.uri)
         return
     _, seen = check_external(settings)
     write_endpoint(run, name, describe_endpoint(entry, settings, float(run.config.serving.client_patience_s)))

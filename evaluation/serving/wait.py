@@ -3,8 +3,8 @@
     python -m evaluation wait --store-uri URI --run-id ID --model NAME --serve-submission-id ID
 
 Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
-job's environment). Returns when the endpoint answers as the model, and has computed the beginning that all prompts of the
-`taxonomy` variant share: the shards start together, and would each compute it otherwise. While the serve job waits for room
+job's environment). Returns when the endpoint answers as the model and every suite has warmed it up: the shards start together, and
+would each compute what their prompts share otherwise. While the serve job waits for room
 in Ray, `serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evaluation.serving.endpoint import Endpoint, check_endpoint, read_endpoint, read_key
-from evaluation.suites.voc.prefix_cache import prime_prompts
+from evaluation.suites.registry import list_suites
 from voc.errors import EndpointError, ServingError
 from voc.progress import Progress
 from voc.run import Run, add_run_arguments, find_model, open_run
@@ -97,7 +97,8 @@ def run_wait(arguments: argparse.Namespace) -> None:
     key, job = read_key(), RayServeJob(arguments.serve_submission_id)
     endpoint = wait_for_endpoint(run, arguments.model, key, job)
     print(f"wait: {arguments.model} is healthy at {endpoint.url}", flush=True)
-    prime_prompts(run, endpoint)
+    for suite in list_suites():
+        suite.warm_up(run, arguments.model)
 
 
 def wait_for_endpoint(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from voc.config.data import Name, PositiveInt, Section
 
+Scoring = Literal["auto", "logprob_token_ids", "top_logprobs", "echo"]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -27,6 +30,9 @@ class LmEvalTaskConfig(Section):
     max_tokens: PositiveInt | None = Field(None, description="longest answer; unset: the task's own")
     shards: PositiveInt = Field(1, description="jobs that share the questions")
     concurrency: PositiveInt = Field(64, description="requests of one shard in flight")
+    scoring: Scoring | None = Field(
+        None, description="how log-likelihoods are got, of tasks that choose; unset: evaluation.mmlu.scoring"
+    )
 
     @property
     def task_name(self) -> str:

@@ -15,7 +15,8 @@ from evaluation.intervals import percentile_interval, share_of
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.label_counts import count_labels
 from evaluation.suites.voc.label_scores import sum_labels
-from evaluation.suites.voc.resampling import Bootstrap, resample_sums
+from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.resampling import resample_sums
 from voc.labels.taxonomy import LabelPath
 from voc.records.records import Segment
 

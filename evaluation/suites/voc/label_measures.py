@@ -10,7 +10,8 @@ from typing import Any
 
 from evaluation.suites.voc.label_counts import LabelSets, count_levels
 from evaluation.suites.voc.label_scores import list_label_scores, score_hierarchy, score_level, sum_labels, to_figures
-from evaluation.suites.voc.resampling import Bootstrap, bootstrap_levels
+from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.resampling import bootstrap_levels
 from evaluation.suites.voc.support import place_buckets, score_buckets
 from voc.labels.taxonomy import LEVELS, LabelPath
 

@@ -13,7 +13,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.confusion import measure_confusion
-from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.summary import measure_voc
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets
 from tests.unit.evaluation import voc_brute_force as brute

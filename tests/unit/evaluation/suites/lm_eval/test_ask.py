@@ -11,7 +11,7 @@ from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
 from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks
 from evaluation.suites.lm_eval.tasks import check_needs, load_tasks
-from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.intervals import Bootstrap
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import announce, make_run, write_questions
