@@ -20,11 +20,11 @@ from typing import Any
 
 from evaluation.answers import VOC
 from evaluation.comparison_table import format_comparison
+from evaluation.intervals import Bootstrap
 from evaluation.items import Items
 from evaluation.nights import Night, choose_model, read_changes, read_night
 from evaluation.suites.voc.label_counts import LabelCounts, count_labels
 from evaluation.suites.voc.label_scores import AVERAGES, score_labels
-from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.resampling import bootstrap_scores, compare_f1
 from evaluation.suites.voc.shared_labels import restrict_items
 from voc.errors import TaxonomyError

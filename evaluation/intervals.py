@@ -213,10 +213,7 @@ def compare_values(candidate: Sequence[Any], reference: Sequence[Any], bootstrap
     point = [float(total.sum() / max(count.sum(), 1.0)) for total, count in zip(sums, counts, strict=True)]
     draws = draw_weights(len(candidate), bootstrap.num_resamples, bootstrap.seed)
     resampled_B = np.array(  # noqa: N806 - a shape suffix
-        [
-            (w @ sums[0]) / max(w @ counts[0], 1.0) - (w @ sums[1]) / max(w @ counts[1], 1.0)
-            for w in draws
-        ]
+        [(w @ sums[0]) / max(w @ counts[0], 1.0) - (w @ sums[1]) / max(w @ counts[1], 1.0) for w in draws]
     )
     interval = percentile_interval(resampled_B, bootstrap.confidence)
     return PairedDifference(point[0] - point[1], interval.low, interval.high, len(candidate))

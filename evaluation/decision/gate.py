@@ -18,10 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
-from evaluation.intervals import Interval, PairedDifference, paired_share_difference, wilson_interval
+from evaluation.intervals import Bootstrap, Interval, PairedDifference, paired_share_difference, wilson_interval
 from evaluation.items import Items
 from evaluation.suites.voc.label_counts import count_labels
-from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.resampling import compare_f1
 from voc.config.night import DecisionConfig
 

@@ -37,6 +37,7 @@ from voc.models.folder import digest_model
 from voc.run import Run, find_model, open_run
 from voc.store.manifest import digest_bytes
 
+
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)

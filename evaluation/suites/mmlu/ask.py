@@ -31,6 +31,7 @@ from voc.prompts import MMLU_LETTERS, PROMPT_VERSION
 from voc.run import Run, find_model, open_run
 from voc.store.manifest import digest_bytes
 
+
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)

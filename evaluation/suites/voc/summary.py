@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.intervals import share_of
+from evaluation.intervals import Bootstrap, share_of
 from evaluation.suites.protocol import IMPORTED, MAX_EXAMPLES, cut_text
 from evaluation.suites.voc.answers import VocAnswer, VocQuestions
 from evaluation.suites.voc.confusion import KINDS, measure_confusion
@@ -17,7 +17,6 @@ from evaluation.suites.voc.emotions import measure_emotion
 from evaluation.suites.voc.label_counts import count_labels, count_levels
 from evaluation.suites.voc.label_measures import LEAF, measure_labels
 from evaluation.suites.voc.label_scores import score_level
-from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.resampling import bootstrap_scores
 from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets, collect_labels, measure_lookup_floor

@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks
 
 from evaluation.gather import gather
+from evaluation.intervals import Bootstrap
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
-from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks
 from evaluation.suites.lm_eval.tasks import check_needs, load_tasks
-from evaluation.intervals import Bootstrap
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import announce, make_run, write_questions
