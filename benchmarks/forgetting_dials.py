@@ -41,7 +41,8 @@ from voc.prompts import (
     render_mmlu_generative,
     render_mmlu_log_likelihood,
 )
-from voc.records.records import GeneralRecord, VocRecord, read_general_rows, read_voc_rows
+from voc.records.acceptance import read_general_rows, read_voc_rows
+from voc.records.records import GeneralRecord, VocRecord
 from voc.responses import looks_like_voc, parse_response
 
 Sample = tuple[list[int], list[bool]]  # token ids, and whether each one is learned

@@ -22,8 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from voc.memory.plan import MemoryPlan, plan_memory
-from voc.memory.setup import read_setup
+from voc.memory.plan import MemoryPlan, plan_memory, read_setup
 from voc.models.shapes import read_shapes
 
 MIB = 1 << 20

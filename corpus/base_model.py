@@ -17,8 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voc.errors import ModelError
-from voc.models.folder import check_model_folder, digest_model, localise_model
-from voc.models.weight_files import TensorLayout, check_trainable, check_weight_files
+from voc.models.folder import (
+    TensorLayout,
+    check_model_folder,
+    check_trainable,
+    check_weight_files,
+    digest_model,
+    localise_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,9 +21,8 @@ from corpus.readers import read_split
 from corpus.rows import InputSplit, RawRow
 from corpus.sources import UsableRows
 from corpus.writers import make_converse
-from voc.config.arms import ArmConfig
+from voc.config.arms import ArmConfig, format_data_mixing
 from voc.config.data import SourceConfig
-from voc.config.data_mixing import format_data_mixing
 from voc.errors import ConfigError, IntegrityError
 from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares

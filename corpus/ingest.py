@@ -34,14 +34,13 @@ from voc.prompts import PromptVariant
 from voc.records.language import choose_language, detect_language
 from voc.records.records import (
     GeneralRecord,
-    Rejection,
     RowChecks,
-    RowError,
     VocRecord,
     parse_general_record,
     parse_voc_record,
 )
 from voc.records.redaction import Redactor
+from voc.records.refusals import Rejection, RowError
 
 BATCH_ROWS = 512
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"

@@ -14,7 +14,7 @@ from voc.config.data import DataConfig, SourceConfig
 from voc.labels.changes import TaxonomyChanges
 from voc.labels.taxonomy import Taxonomy
 from voc.prompts import PromptVariant
-from voc.records.records import Rejection
+from voc.records.refusals import Rejection
 
 TEST = "test"
 

@@ -23,11 +23,10 @@ from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from corpus.task_runner import MapParts
-from voc.champion import read_champion
 from voc.labels.taxonomy import format_taxonomy
 from voc.models.folder import digest_model
-from voc.preflight.external_models import list_external_entries
-from voc.run import ModelEntry, Run, write_models
+from voc.run import ModelEntry, Run, list_external_entries, write_models
+from voc.store.champion import read_champion
 from voc.store.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 
 

@@ -13,13 +13,13 @@ from corpus.source_files import UNFINISHED_UPLOADS
 from corpus.splits import SplitList, digest_files, list_splits
 from corpus.task_runner import MapParts
 from corpus.template_check import check_template
-from voc.champion import read_champion
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.prompts import hash_prompt
 from voc.store.base import Store
+from voc.store.champion import read_champion
 from voc.store.layout import RunLayout
 from voc.store.manifest import digest_bytes, digest_json, read_manifest
 from voc.store.uri import read_uri

@@ -1,6 +1,6 @@
 """The same data for the closed service: training rows in the Converse format.
 
-The `data_mixing` block that goes with them is in `voc.config.data_mixing`, since a configuration may state it too.
+The `data_mixing` block that goes with them is in `voc.config.arms`, since a configuration may state it too.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/userguide/prepare-data-text.html (bedrock-conversation-2024).
 """

@@ -29,7 +29,7 @@ from training.verification import Trained, find_prompt_room, list_questions, ver
 from training.verification_card import CARD_FORMAT, CARD_NAME, format_card
 from training.vllm_smoke import write_draft
 from training.weights import DTYPES, choose_reload_dtype, write_weights
-from voc.models.weight_files import INDEX_NAME, list_weight_files, read_tensor_layout
+from voc.models.folder import INDEX_NAME, list_weight_files, read_tensor_layout
 from voc.store.manifest import MANIFEST_NAME, commit_folder, digest_json
 
 _COPIED_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}

@@ -31,7 +31,7 @@ from training.step import compute_gradients, discard, reduce_figures, update
 from training.tracking import track
 from training.validation import Validation
 from voc.errors import PreemptedError
-from voc.memory.state import measure_precision
+from voc.memory.parts import measure_precision
 
 Report = Callable[[StepFigures], None]
 

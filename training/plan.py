@@ -9,14 +9,11 @@ import argparse
 import json
 
 from voc.arguments import parse_overrides
-from voc.config.file import load_training, parse_training
-from voc.config.presets import Preset, list_presets, read_preset
+from voc.config.file import Preset, list_presets, load_training, parse_training, read_preset
 from voc.config.training import TrainingConfig
 from voc.errors import ConfigError
-from voc.memory.advice import advise
-from voc.memory.plan import GIB, plan_memory
-from voc.memory.report import describe_plan, plan_to_json
-from voc.memory.setup import read_setup
+from voc.memory.advice import advise, describe_plan, plan_to_json
+from voc.memory.plan import GIB, plan_memory, read_setup
 from voc.models.shapes import ModelShapes, parse_shapes, read_shapes
 from voc.store.uri import open_uri
 

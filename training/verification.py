@@ -26,7 +26,7 @@ from training.model import read_weights
 from training.verification_card import refuse
 from training.weights import digest_tensor
 from voc.errors import ModelError
-from voc.models.weight_files import TensorLayout, read_tensor_layout
+from voc.models.folder import TensorLayout, read_tensor_layout
 
 MIN_COSINE = 0.999
 NEW_TOKENS = 32

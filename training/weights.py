@@ -29,7 +29,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from training.process_group import Ranks
 from voc.errors import IntegrityError, ModelError
-from voc.models.weight_files import INDEX_NAME, TensorLayout
+from voc.models.folder import INDEX_NAME, TensorLayout
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LAYER = re.compile(r"(.*?\.\d+)\.")

@@ -1,4 +1,7 @@
-"""One run as a stage sees it: the store, the keys, the configuration, the models it evaluates, and its timings."""
+"""One run as a stage sees it: the store, the keys, the configuration, the models it evaluates, and its timings.
+
+Models that others serve are entries too: they have a row in every table and are not served here.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from voc.config.external import BedrockModelConfig, ExternalModelsConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.config.file import parse_config
 from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError, ObjectNotFoundError
 from voc.store.base import Store
 from voc.store.layout import RunLayout, check_name
-from voc.store.uri import open_store
+from voc.store.manifest import digest_bytes, digest_json
+from voc.store.uri import open_store, read_uri
 
 ModelKind = Literal["vllm", "openai", "bedrock", "imported"]
+ExternalModelConfig = OpenAIModelConfig | BedrockModelConfig | ImportedModelConfig
+# How a row is called, paid for and asked how fast does not change what it answers.
+_NOT_IDENTITY = {"name", "title", "key_variable", "concurrency", "batch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +119,37 @@ def find_model(run: Run, name: str) -> ModelEntry:
         if model.name == name:
             return model
     raise ConfigError(f"the run has no model {name!r}", expected=f"one of {', '.join(m.name for m in models)}")
+
+
+def list_external_entries(models: ExternalModelsConfig) -> list[ModelEntry]:
+    """Return the entries of all external models.
+
+    Raises:
+        ObjectNotFoundError: If a file to import is not there.
+    """
+    return [_describe(model) for model in models.rows]
+
+
+def find_external(models: ExternalModelsConfig, name: str) -> ExternalModelConfig:
+    """Return the settings of one external model.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    for model in models.rows:
+        if model.name == name:
+            return model
+    raise ConfigError(
+        f"external_models has no {name!r}", expected=f"one of {', '.join(m.name for m in models.rows) or 'none'}"
+    )
+
+
+def _describe(model: ExternalModelConfig) -> ModelEntry:
+    if isinstance(model, ImportedModelConfig):
+        digest = digest_bytes(read_uri(model.uri))
+        return ModelEntry(model.name, "external", model.title, model.uri, digest, "imported")
+    identity = digest_json(model.model_dump(mode="json", exclude=_NOT_IDENTITY))
+    if isinstance(model, BedrockModelConfig):
+        uri = f"bedrock://{model.region}/{model.model}"
+        return ModelEntry(model.name, "external", model.title, uri, identity, "bedrock")
+    return ModelEntry(model.name, "external", model.title, f"{model.url}#{model.model}", identity, "openai")

@@ -17,7 +17,7 @@ from corpus.report.drawn_categories import describe_arm_draws
 from corpus.report.statistics import cover_leaves, merge_statistics
 from corpus.sources import Source
 from voc.labels.taxonomy import Taxonomy
-from voc.records.label_reading import CARRIED_OVER, REPAIRED_LABELS
+from voc.records.checks import CARRIED_OVER, REPAIRED_LABELS
 
 
 def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, max_seq_len: int) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def build_report(run: Run) -> dict[str, Any]:
     """Return what `report.json` holds.
 
     Keys: `run`, `table` (the study's rows with intervals, its columns, and what to hold the rows against), `history` (rows of
-    other runs, and which are comparable), `frontier`, the views of the suites (`labels`, `slices`), `decision`, `promotion`, `data`,
-    `data_card` (whether there is one), `mixtures`, `trainings`, `suites` (what they cost), `timings`, `notes`, and under
+    other runs, and which are comparable), `frontier`, the views of the suites (`labels`, `slices`), `decision`, `promotion`,
+    `data`, `data_card` (whether there is one), `mixtures`, `trainings`, `suites` (what they cost), `timings`, `notes`, and under
     `results` each model's `results.json`.
 
     Raises:

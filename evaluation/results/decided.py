@@ -14,6 +14,7 @@ from voc.run import Run
 Outcome = Literal["pass", "fail", "open"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
 Rule = Literal[">", ">=", "<="]
+PromotionOutcome = Literal["promoted", "skipped", "lost"]
 
 
 class CheckResult(TypedDict):
@@ -72,7 +73,7 @@ class Promotion(TypedDict):
     """`promotion.json`."""
 
     format: Annotated[str, "version of this file"]
-    outcome: Annotated[Literal["promoted", "skipped", "lost"], "lost: another promotion was first"]
+    outcome: Annotated[PromotionOutcome, "lost: another promotion was first"]
     reason: Annotated[str, "why, as a sentence"]
     candidate: Annotated[str | None, "the candidate that was selected"]
     inputs_hash: Annotated[Hash, "of the decision"]

@@ -16,16 +16,7 @@ from evaluation.suites.registry import list_suites
 from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
 from voc.preflight.external import check_external
-from voc.preflight.external_models import find_external
-from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `connect`."""
-    parser = subparsers.add_parser("connect", help="check an external model, or import its answers")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of an external model in the run's models.json")
-    parser.set_defaults(run=run_connect)
+from voc.run import ModelEntry, Run, find_external, find_model, open_run
 
 
 def run_connect(arguments: argparse.Namespace) -> None:

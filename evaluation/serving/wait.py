@@ -2,10 +2,10 @@
 
     python -m evaluation wait --store-uri URI --run-id ID --model NAME --serve-submission-id ID
 
-Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
-job's environment). Returns when the endpoint answers as the model and every suite has warmed it up: the shards start together, and
-would each compute what their prompts share otherwise. While the serve job waits for room
-in Ray, `serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
+Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in
+a job's environment). Returns when the endpoint answers as the model and every suite has warmed it up: the shards start
+together, and would each compute what their prompts share otherwise. While the serve job waits for room in Ray,
+`serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evaluation.serving.endpoint import Endpoint, check_endpoint, read_endpoint,
 from evaluation.suites.registry import list_suites
 from voc.errors import EndpointError, ServingError
 from voc.progress import Progress
-from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.run import Run, find_model, open_run
 
 POLL_S = 1.0
 LOG_LINES = 30
@@ -79,15 +79,6 @@ class RayServeJob:
             return str(self._client.get_job_logs(self._id))
         except RuntimeError as error:
             return f"(its log cannot be read: {error})"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `wait`."""
-    parser = subparsers.add_parser("wait", help="wait until a model's serve job is healthy")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.add_argument("--serve-submission-id", required=True, help="submission id of the serve job in Ray")
-    parser.set_defaults(run=run_wait)
 
 
 def run_wait(arguments: argparse.Namespace) -> None:

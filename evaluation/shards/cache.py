@@ -1,13 +1,13 @@
 """Finished shards of earlier nights, found again by everything that they depend on: a frozen base is asked once, not every night.
 
-A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding, which
-shard), of the engine and how it computes, of lm-eval's version, and of the code that asks and reads: everything of this project
-that the suite's asking module imports, however far, and no more. So another parser measures anew, and another report does not. A hit
-is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take it from there.
-Only models that are served from their weights here are kept: a closed service may change behind its name.
+A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding,
+which shard), of the engine and how it computes, of lm-eval's version, and of the code that asks and reads: everything of this
+project that the suite's asking module imports, however far, and no more. So another parser measures anew, and another report
+does not. A hit is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take
+it from there. Only models that are served from their weights here are kept: a closed service may change behind its name.
 
-Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old ones:
-set a lifecycle rule on `cache/`.
+Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old
+ones: set a lifecycle rule on `cache/`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from voc.run import Run
 from voc.store.layout import result_cache_key
 from voc.store.manifest import Manifest, commit_folder, digest_bytes, digest_json, download_directory, read_manifest
 
+ROOT = Path(__file__).parents[2]
 CACHE_FORMAT = "nightforge/result-cache/1"
 
 
@@ -148,10 +149,11 @@ def summarise_hits(shards: Mapping[str, Iterable[Manifest]]) -> dict[str, dict[s
 @functools.cache
 def digest_code(module: str) -> str:
     """Return the digest of a module and of everything of this project that it imports, and of the task files beside them."""
-    modules = find_imported(module, Path(__file__).parents[2])
+    modules = find_imported(module, ROOT)
     folders = {path.parent for path in modules.values()}
     tasks = {path for folder in folders for pattern in ("*.yaml", "tasks/*.yaml") for path in folder.glob(pattern)}
-    return digest_sources((*modules.values(), *tasks))
+    paths = sorted({*modules.values(), *tasks})
+    return digest_json({str(path.relative_to(ROOT)): digest_bytes(path.read_bytes()) for path in paths})
 
 
 def find_imported(module: str, root: Path) -> dict[str, Path]:
@@ -174,12 +176,6 @@ def find_imported(module: str, root: Path) -> dict[str, Path]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
-
-
-def digest_sources(paths: Iterable[Path]) -> str:
-    """Return the digest of some files by their places in this project."""
-    root = Path(__file__).parents[2]
-    return digest_json({str(path.relative_to(root)): digest_bytes(path.read_bytes()) for path in sorted(paths)})
 
 
 def _find_version(package: str) -> str | None:

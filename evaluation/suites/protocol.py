@@ -1,8 +1,8 @@
 """What a suite is to everybody else: planned, asked in shards, checked, measured, shown and gated on through these names only.
 
-An object of the registry is one `Suite`; it plans one or several suites of a configuration, each with a name that is part of object
-keys (`voc`; `mmlu_generative`; `lm_eval_ifeval`). The DAGs plan with it, so this module and the module of the object import
-nothing heavy: numpy, pyarrow and lm_eval are imported inside methods. What a suite does not need it inherits.
+An object of the registry is one `Suite`; it plans one or several suites of a configuration, each with a name that is part of
+object keys (`voc`; `mmlu_generative`; `lm_eval_ifeval`). The DAGs plan with it, so this module and the module of the object
+import nothing heavy: numpy, pyarrow and lm_eval are imported inside methods. What a suite does not need it inherits.
 
 Who calls what, in the order of the pipeline:
 
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from evaluation.results.decided import Rule
 from voc.arguments import RUN_ARGUMENTS, Command, argument
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.run import ModelEntry, ModelKind, Run
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
 BASE = "base"
 IMPORTED: ModelKind = "imported"
 Line = dict[str, Any]
-# One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a sentence.
-PreflightCheck = tuple[str, Callable[..., Any], tuple[Any, ...]]
-Rule = Literal[">", ">=", "<="]
+# One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a value and a sentence.
+PreflightCheck = tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]
 MODEL_ARGUMENT = argument("--model", required=True, help="name of a model in the run's models.json")
 # What every command that asks a shard takes.
 SHARD_ARGUMENTS = (
@@ -123,6 +123,7 @@ class Gate:
         limit: A change for comparisons, else a figure.
         rule: On which side of the limit the whole interval must be.
         against: Whose figure it is compared with; `base`: the champion's comparison is shown and does not bind; None: nobody's.
+        higher_is_better: Whether a gain is the candidate's figure minus the reference's, else the other way round.
     """
 
     suite: str
@@ -131,6 +132,7 @@ class Gate:
     limit: float
     rule: Rule
     against: Literal["base", "references"] | None
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,9 +105,9 @@ def list_gates(config: NightforgeConfig) -> list[Gate]:
     """Return every limit that a candidate must keep: those that the suites read from the decision section, and those by name."""
     gates = [gate for suite in list_suites() for gate in suite.list_gates(config)]
     for named in config.decision.metrics:
-        metric = _find_metric(config, named.suite, named.metric)
-        limit, rule = (-named.max_loss, ">=") if metric.higher_is_better else (named.max_loss, "<=")
-        gates.append(Gate(named.suite, named.metric, f"{named.suite} {named.metric}", limit, rule, "base"))
+        is_gain = _find_metric(config, named.suite, named.metric).higher_is_better
+        title = f"{named.suite} {named.metric}{'' if is_gain else ' (less is better)'} against"
+        gates.append(Gate(named.suite, named.metric, title, -named.max_loss, ">=", "base", is_gain))
     return gates
 
 

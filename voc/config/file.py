@@ -1,29 +1,39 @@
 """From a YAML file (and overrides from a trigger form) to a checked configuration, and its hash.
 
-Every mistake of a file is reported at once, each with its key path, the value seen and the nearest known key.
+Every mistake of a file is reported at once, each with its key path, the value seen and the nearest known key. A key that appears
+twice is one of them.
+
+A configuration may name a preset of its model with `preset: qwen3-8b`: a recipe of training settings, the architecture that it
+is for, and the memory plan that it was chosen by. The file's own keys win over the preset's. What comes out is checked and saved
+in the run as a whole, so a run never depends on a preset file that may change.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import difflib
 import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
+from voc.arguments import parse_overrides
 from voc.config.night import NightforgeConfig
-from voc.config.presets import merge, read_preset
 from voc.config.training import TrainingConfig
-from voc.config.yaml_file import read_mapping
 from voc.errors import ConfigError
 from voc.store.manifest import digest_json
+from voc.store.uri import read_uri
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+PRESET_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "models"
+_SECTIONS = ("architecture", "training", "memory_plan")
 
 
 def load_config(
@@ -50,6 +60,15 @@ def load_config(
             f"{path}: {'; '.join(missing.values())}", remedy="set the variable, or write ${NAME:-default}"
         )
     return check_config(tree, str(path))
+
+
+def load_chosen_config(arguments: argparse.Namespace) -> NightforgeConfig:
+    """Read the configuration that a command line names (`voc.arguments.CONFIG_ARGUMENTS`).
+
+    Raises:
+        ConfigError: If a value of `--set` cannot be read, or with everything that is wrong in the file.
+    """
+    return load_config(arguments.config, overrides=parse_overrides(arguments.set))
 
 
 def check_config(tree: Mapping[str, Any], origin: str) -> NightforgeConfig:
@@ -190,3 +209,90 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
             candidates = [model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation)]
             model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
     return sorted(model.model_fields)
+
+
+def read_mapping(uri: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file.
+
+    Raises:
+        ConfigError: If it is not readable YAML or not a mapping.
+        ObjectNotFoundError: If it is not there.
+    """
+    try:
+        tree = yaml.load(read_uri(uri).decode(), Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{uri} is not readable YAML: {error}", remedy="correct the file") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{uri} holds {type(tree).__name__}", expected="a mapping of configuration keys")
+    return tree
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that appears twice in one mapping, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} appears twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One file of `configs/models`.
+
+    Attributes:
+        origin: Its address.
+        architecture: The numbers of the model's config.json that shapes follow from.
+        training: Keys of the configuration's training section.
+        memory_plan: The machine (`nodes`, `gpus_per_node`, `gpu_memory_gib`) and the predicted peak (`peak_gib`) per GPU.
+    """
+
+    origin: str
+    architecture: dict[str, Any]
+    training: dict[str, Any]
+    memory_plan: dict[str, Any]
+
+
+def list_presets() -> list[str]:
+    """Return the names of the shipped presets."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+
+
+def read_preset(reference: str) -> Preset:
+    """Read a preset by its name, or by the path or URI of a file of the same form.
+
+    Raises:
+        ConfigError: If there is none, or its sections are not those of a preset.
+        ObjectNotFoundError: If the file does not exist.
+    """
+    names = list_presets()
+    is_address = "/" in reference or reference.endswith((".yaml", ".yml"))
+    if not is_address and reference not in names:
+        raise ConfigError(
+            f"there is no preset {reference!r}", expected=f"one of {', '.join(names)}, or the path or URI of a file"
+        )
+    origin = reference if is_address else str(PRESET_FOLDER / f"{reference}.yaml")
+    tree = read_mapping(origin)
+    wrong = sorted(set(tree) ^ set(_SECTIONS)) + [
+        name for name in _SECTIONS if not isinstance(tree.get(name, {}), dict)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"the preset {origin} is wrong in {', '.join(wrong)}",
+            expected=f"the sections {', '.join(_SECTIONS)} and no others, each a mapping",
+        )
+    return Preset(origin, tree["architecture"], tree["training"], tree["memory_plan"])
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another: sections are merged key by key, anything else is replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -8,8 +8,11 @@ Writes `taxonomy.csv`, `train.jsonl`, `dev.jsonl`, `test.jsonl`, `quarantine.jso
 the input is either a record or in the quarantine with its reason; nothing is written unless the counts add up and the
 output reads back without a refusal.
 
-Labels: one leaf per category (`voc.importers.acos_labels`). The taxonomy holds the categories of **all** splits: it is the
-label set of the task, not something learned, and a test row is not refused because no training row has its label.
+Labels: one leaf per category. L1 = family of the entity, L2 = entity, L3 = family of the attribute, L4 = attribute, so that a
+figure per level says something of its own. Families come from the vocabulary of the SemEval laptop and restaurant corpora, which
+ACOS extends; any other name goes to the family `Other`, so every corpus in the format has a tree. The taxonomy holds the
+categories of **all** splits: it is the label set of the task, not something learned, and a test row is not refused because no
+training row has its label.
 
 Segments: a quadruple's content is the piece of text from the first to the last token of its aspect and its opinion, or the
 whole text when both are implicit. Quadruples with the same category and sentiment whose pieces overlap or touch are one
@@ -17,7 +20,8 @@ segment. Pieces of different categories may overlap: cutting them apart would ne
 make, and dropping one would lose a label.
 
 Source: Cai, Xia, Yu: Aspect-Category-Opinion-Sentiment Quadruple Extraction with Implicit Aspects and Opinions, ACL 2021,
-https://aclanthology.org/2021.acl-long.29
+https://aclanthology.org/2021.acl-long.29;
+https://aclanthology.org/S16-1002 (SemEval-2016 task 5, whose entities and attributes ACOS uses)
 """
 
 from __future__ import annotations
@@ -31,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from voc.errors import ConfigError, DataError
-from voc.importers.acos_labels import label_of, make_taxonomy
-from voc.labels.taxonomy import LabelPath, Taxonomy, format_taxonomy, parse_taxonomy
-from voc.records.records import RowError, Segment, VocRecord, read_voc_rows
+from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy, format_taxonomy, parse_taxonomy
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import RowError, Segment, VocRecord
 from voc.store.base import Store
 from voc.store.manifest import Manifest, commit_folder, digest_bytes, read_manifest
 from voc.store.uri import open_uri
@@ -45,6 +49,36 @@ _CATEGORY = re.compile(r"[^\s#]+#[^\s#]+")
 _SPAN = re.compile(r"(-?\d+),(-?\d+)")
 _IMPLICIT = (-1, -1)
 _QUADRUPLE_FIELDS = 4
+OTHER = "Other"
+_HARDWARE = (
+    "HARDWARE DISPLAY KEYBOARD MOUSE MOTHERBOARD CPU FANS&COOLING FANS_COOLING PORTS MEMORY POWER_SUPPLY OPTICAL_DRIVES "
+    "BATTERY GRAPHICS HARD_DISC MULTIMEDIA_DEVICES"
+)
+_ENTITY_FAMILIES = {
+    "Product": "LAPTOP RESTAURANT",
+    "Hardware": _HARDWARE,
+    "Software": "OS SOFTWARE",
+    "Service": "SUPPORT SHIPPING WARRANTY COMPANY SERVICE",
+    "Offer": "FOOD DRINKS",
+    "Place": "AMBIENCE LOCATION",
+}
+_FAMILY_OF_ENTITY = {entity: family for family, names in _ENTITY_FAMILIES.items() for entity in names.split()}
+
+# Attribute: its family, and what it means.
+_ATTRIBUTES = {
+    "GENERAL": ("Overall", "overall opinion"),
+    "MISCELLANEOUS": ("Overall", "whatever no other attribute covers"),
+    "PRICE": ("Value", "price and value for money"),
+    "PRICES": ("Value", "price and value for money"),
+    "QUALITY": ("Build", "quality, durability and defects"),
+    "DESIGN_FEATURES": ("Build", "design, looks, size and features"),
+    "PORTABILITY": ("Build", "weight and ease of carrying"),
+    "STYLE_OPTIONS": ("Build", "style, portions and choice"),
+    "OPERATION_PERFORMANCE": ("Use", "how well and how fast it works"),
+    "USABILITY": ("Use", "ease of use"),
+    "CONNECTIVITY": ("Use", "connections to networks and devices"),
+}
+_ACRONYM_LENGTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +339,30 @@ def _facts(corpus: AcosCorpus) -> dict[str, Any]:
         **{split: len(corpus.records[split]) for split in SPLITS},
         "quarantined": len(corpus.quarantine),
     }
+
+
+def label_of(category: str) -> LabelPath:
+    """Return the label path of a category, as the module describes it."""
+    entity, attribute = category.split("#")
+    family, _ = _ATTRIBUTES.get(attribute.upper(), (OTHER, ""))
+    return _FAMILY_OF_ENTITY.get(entity.upper(), OTHER), _title(entity), family, _title(attribute)
+
+
+def describe_category(category: str) -> str:
+    """Return what a category means, for the taxonomy."""
+    entity, attribute = category.split("#")
+    _, meaning = _ATTRIBUTES.get(attribute.upper(), ("", _title(attribute).lower()))
+    return f"{_title(entity)}: {meaning} ({category})"
+
+
+def make_taxonomy(categories: Iterable[str]) -> Taxonomy:
+    """Return the taxonomy of some categories, sorted by path."""
+    leaves: dict[LabelPath, Leaf] = {}
+    for category in sorted(categories):  # spellings that differ in case only are one leaf, described by the first
+        leaves.setdefault(label_of(category), Leaf(label_of(category), describe_category(category)))
+    return Taxonomy(tuple(leaves[path] for path in sorted(leaves)))
+
+
+def _title(name: str) -> str:
+    words = re.sub(r"\s+", " ", name.replace("_", " ").replace("&", " & ")).strip() or name
+    return words.upper() if len(words) <= _ACRONYM_LENGTH else words.capitalize()

@@ -10,19 +10,26 @@ The changes are JSONL, in the order in which they were made:
     {"change": "retire", "from": PATH}
 
 A path is a list of one to four names. Rename, move, merge and retire may name an inner node and then apply to every leaf below
-it. `version` and `date` are notes for readers. Rows carry no taxonomy version, so a name that was given up is never used again:
-`parse_changes` refuses a file in which a label could mean two things.
+it. `version` and `date` are notes for readers. Rows carry no taxonomy version: `parse_changes` refuses a file in which a label
+could mean two things.
+
+What makes a change impossible to apply is that nobody could say where a label goes. A label must therefore mean one thing for
+ever: a name that was given up is neither changed a second time nor used again, and what has changed is not in the current
+taxonomy any more.
+
+The leaves that two taxonomies share follow from the changes too (`shared_leaves`), so that scores from before and after a change
+can be compared on them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, get_args
 
 from voc.errors import TaxonomyError
-from voc.labels.change_checks import check_change
 from voc.labels.taxonomy import LEVELS, LabelPath, NodePath, Taxonomy, fold_name, join_path
 
 ChangeKind = Literal["add", "rename", "move", "merge", "split", "retire"]
@@ -41,6 +48,7 @@ _KEYS: Mapping[str, frozenset[str]] = {
 }
 # Where a list of paths may stand for one path.
 _MANY = frozenset({("add", "to"), ("merge", "from"), ("split", "to"), ("retire", "from")})
+_KEEPS_MEANING = frozenset({"rename", "move"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +246,157 @@ def _is_path(value: object) -> TypeGuard[list[str]]:
         and 1 <= len(value) <= len(LEVELS)
         and all(isinstance(name, str) and name and name == name.strip() for name in value)
     )
+
+
+def check_change(
+    change: Change, earlier: Sequence[Change], later: Sequence[Change], taxonomy: Taxonomy
+) -> Iterator[str]:
+    """Yield every mistake of one change.
+
+    Args:
+        change: The change.
+        earlier: Those before it, in order.
+        later: Those after it, in order.
+        taxonomy: The taxonomy to which all of them lead.
+    """
+    yield from _check_shape(change)
+    for source in change.sources:
+        yield from _check_source(source, change, earlier, taxonomy)
+    for target in change.targets:
+        yield from _check_target(target, change, earlier, later, taxonomy)
+
+
+def _check_shape(change: Change) -> Iterator[str]:
+    repeated = sorted({path for path in change.sources if change.sources.count(path) > 1})
+    repeated += sorted({path for path in change.targets if change.targets.count(path) > 1})
+    yield from (f"{join_path(path)!r} is listed twice" for path in repeated)
+    if change.kind == "split":
+        if len(change.targets) < 2:
+            yield "a split needs two or more paths under to"
+        if any(len(path) < len(LEVELS) for path in (*change.sources, *change.targets)):
+            yield f"a split is of one leaf into leaves: full paths of {len(LEVELS)} names"
+        return
+    if change.kind == "add" and any(len(path) < len(LEVELS) for path in change.targets):
+        yield f"a leaf is added by its full path of {len(LEVELS)} names"
+    if change.kind in {"rename", "move"} and change.sources == change.targets:
+        yield f"{join_path(change.sources[0])!r} is changed into itself"
+    elif change.kind == "merge" and set(change.sources) <= set(change.targets):
+        yield f"{join_path(change.sources[0])!r} is merged into itself only"
+    if any(len(source) != len(change.targets[0]) for source in change.sources if change.targets):
+        yield "from and to have different numbers of names: a node keeps its level"
+
+
+def _check_source(source: NodePath, change: Change, earlier: Sequence[Change], taxonomy: Taxonomy) -> Iterator[str]:
+    if source == change.goes_to and change.kind == "merge":
+        return  # one of the merged nodes keeps its name
+    before = _find_change_of(source, earlier)
+    if before is not None:
+        yield f"{join_path(source)!r} was changed by line {before.line} already: a label cannot go two ways"
+    if source in taxonomy.nodes:
+        hint = ", or give what is left of it a new name" if change.kind == "split" else ""
+        yield (
+            f"{join_path(source)!r} is still in the taxonomy, so a row could mean the old or the new one: "
+            f"take it out{hint}"
+        )
+
+
+def _check_target(
+    target: NodePath, change: Change, earlier: Sequence[Change], later: Sequence[Change], taxonomy: Taxonomy
+) -> Iterator[str]:
+    cycle = _find_cycle(target, change, earlier)
+    if cycle:
+        yield f"the changes go in a circle: {' -> '.join(repr(join_path(path)) for path in cycle)}"
+        return
+    before = _find_change_of(target, earlier)
+    if before is not None:
+        yield f"{join_path(target)!r} was given up by line {before.line}: a name is not used a second time"
+        return
+    current = target
+    for step in later:
+        source = step.find_source(current)
+        if source is None:
+            continue
+        if step.goes_to is None:
+            return  # set aside later
+        current = step.goes_to + current[len(source) :]
+    if current not in taxonomy.nodes and not _is_taken_apart(current, later):
+        became = "" if current == target else f", which became {join_path(current)!r},"
+        yield f"the target {join_path(target)!r}{became} is not in the taxonomy{_suggest(current, taxonomy)}"
+
+
+def _find_change_of(path: NodePath, changes: Sequence[Change]) -> Change | None:
+    return next((change for change in changes if change.find_source(path) is not None), None)
+
+
+def _find_cycle(target: NodePath, change: Change, earlier: Sequence[Change]) -> tuple[NodePath, ...]:
+    """Follow a target through this change and the earlier ones; return the way back to where it began, or nothing."""
+    way = [change.sources[0], target] if change.sources and change.sources[0] != target else [target]
+    while len(way) <= len(earlier) + 2:
+        step = _find_change_of(way[-1], (change, *earlier))
+        if step is None or step.goes_to is None:
+            return ()
+        source = step.find_source(way[-1])
+        current = step.goes_to + way[-1][len(source or ()) :]
+        if current in way:
+            return (*way[way.index(current) :], current)
+        way.append(current)
+    return ()
+
+
+def _is_taken_apart(node: NodePath, later: Sequence[Change]) -> bool:
+    """Tell whether later changes name nodes below this one: it may have lost all of its leaves to them."""
+    return any(source[: len(node)] == node for change in later for source in change.sources)
+
+
+def _suggest(path: NodePath, taxonomy: Taxonomy) -> str:
+    if len(path) < len(LEVELS):
+        return ""
+    return f": {taxonomy.explain_unknown((path[0], path[1], path[2], path[3]))}"
+
+
+def shared_leaves(old: Taxonomy, new: Taxonomy, changes: TaxonomyChanges | None) -> dict[NodePath, LabelPath]:
+    """Find the leaves that mean the same in two taxonomies.
+
+    A leaf is shared if it has the same path in both or was only renamed or moved. It is not if something was merged into it or
+    split into it, if it was split or retired, or if it is new. A changed description does not count: that is how a meaning is
+    clarified.
+
+    Args:
+        old: The earlier taxonomy.
+        new: The later one, to which the changes lead.
+        changes: All changes up to `new`; those from before `old` do no harm.
+
+    Returns:
+        The path in `new` of each shared leaf by its path in `old`.
+    """
+    known = changes or TaxonomyChanges(())
+    candidates: dict[NodePath, LabelPath] = {}
+    widened: set[NodePath] = set()
+    for leaf in old.leaves:
+        carried = known.carry_over(leaf.path)
+        if all(step.kind in _KEEPS_MEANING for step in carried.steps):
+            candidates[leaf.path] = carried.label
+            continue
+        if carried.reason is None:
+            widened.add(carried.label)
+        parts = (target for step in carried.steps if step.kind == "split" for target in step.targets)
+        widened |= {_carry_node(part, known) for part in parts}
+    times = Counter(candidates.values())
+    return {
+        before: after
+        for before, after in candidates.items()
+        if after in new.paths and after not in widened and times[after] == 1
+    }
+
+
+def _carry_node(node: NodePath, changes: TaxonomyChanges) -> NodePath:
+    l1, l2, l3, l4 = (*node, *[""] * (len(LEVELS) - len(node)))
+    return changes.carry_over((l1, l2, l3, l4)).label[: len(node)]
+
+
+def restrict_to(labels: Collection[NodePath], shared: Mapping[NodePath, LabelPath]) -> frozenset[NodePath]:
+    """Return those labels that are shared, each under its path in the later taxonomy.
+
+    For labels of the later taxonomy itself give `{leaf: leaf for leaf in shared.values()}`.
+    """
+    return frozenset(shared[label] for label in labels if label in shared)

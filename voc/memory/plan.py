@@ -8,7 +8,10 @@ measured peaks.
 The figures are those of full passes (`micro_batch_size` x `max_seq_len` tokens) in which every token is learned: an upper
 bound. Layers are counted as they run without `compile`, which keeps less.
 
-Source: what is kept, `voc.memory.activations`; FSDP2's buffers, `torch.distributed.fsdp._fully_shard` of torch 2.13.
+Source: what is kept, `voc.memory.parts`; FSDP2's buffers, `torch.distributed.fsdp._fully_shard` of torch 2.13.
+
+Of a training section it needs nothing but the names of its settings (`read_setup`), so that a benchmark without the
+configuration's packages can plan too.
 """
 
 from __future__ import annotations
@@ -18,14 +21,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from voc.memory import activations
-from voc.memory.loss import count_loss
-from voc.memory.setup import TrainingSetup
-from voc.memory.state import DTYPE_BYTES, BytesPerParameter, count_optimizer, measure_precision, shard, split_shapes
+from voc.memory.parts import (
+    DTYPE_BYTES,
+    FLOAT32_BYTES,
+    BytesPerParameter,
+    count_backward_work,
+    count_kept,
+    count_loss,
+    count_optimizer,
+    count_recomputed,
+    count_root,
+    measure_precision,
+    shard,
+    split_shapes,
+)
 from voc.models.shapes import ModelShapes, Shape, count
 
 GIB = 1 << 30
-FLOAT32_BYTES = 4
 # The CUDA context with its kernels (about 0.5 GiB), cuBLAS' workspaces and NCCL's channels: an assumption, not measured.
 CUDA_CONTEXT_BYTES = GIB
 # Blocks that the allocator holds and no tensor uses: an assumption for expandable segments and unequal passes.
@@ -136,18 +148,18 @@ class _Step:
     def list_moments(self) -> Iterator[Moment]:
         """Yield the moments in the order of a step."""
         kept = self._kept()
-        root = activations.count_root(self.shapes, self.setup.tokens, self.size)
+        root = count_root(self.shapes, self.setup.tokens, self.size)
         before = self._gradients_before()
         yield self._moment("loss", before, kept + root, self._gathered_forward(), self.loss.forward)
         yield self._moment("backward of the loss", before, kept + root, self._gathered_root(), self.loss.backward)
         yield self._moment(
             "backward of the last layer",
             before + self._head_gradient(),
-            kept + self._largest(activations.count_recomputed),
+            kept + self._largest(count_recomputed),
             self._gathered_backward(),
             work=self._backward_work(),
         )
-        one = self._largest(activations.count_kept) + self._largest(activations.count_recomputed)
+        one = self._largest(count_kept) + self._largest(count_recomputed)
         yield self._moment(
             "backward of the first layer",
             self._gradients_after() + self._head_gradient(),
@@ -184,7 +196,7 @@ class _Step:
         return numbers
 
     def _kept(self) -> int:
-        return sum(self._per_layer(activations.count_kept, kind) * number for kind, number in self.kinds if number)
+        return sum(self._per_layer(count_kept, kind) * number for kind, number in self.kinds if number)
 
     def _largest(self, counter: Any) -> int:
         return max(self._per_layer(counter, kind) for kind, number in self.kinds if number)
@@ -243,7 +255,7 @@ class _Step:
     def _backward_work(self) -> int:
         """Gradients of activations, one layer's gradients before they are reduced, and the buffers of the reduction."""
         work = max(
-            activations.count_backward_work(self.shapes, self.setup.tokens, self.size, with_experts=kind)
+            count_backward_work(self.shapes, self.setup.tokens, self.size, with_experts=kind)
             for kind, number in self.kinds
             if number
         )
@@ -285,3 +297,67 @@ def _count_muon_work(matrices: list[Shape], *, device: str, ranks: int) -> int:
         gathering = 2 * numbers * FLOAT32_BYTES if ranks == 1 else (2 / ranks + 3) * numbers * FLOAT32_BYTES
         work = max(work, int(gathering + share * (2 * numbers + 2 * squares) * size))
     return work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetup:
+    """What a plan depends on besides the model: names and values are those of the configuration's training section.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        num_workers: Ranks that the model is sharded over.
+        accumulates: Whether a rank may take more than one forward pass in a step.
+    """
+
+    device: str
+    num_workers: int
+    accumulates: bool
+    micro_batch_size: int
+    max_seq_len: int
+    param_dtype: str
+    master_dtype: str
+    activation_checkpointing: str
+    gradient_sync: str
+    loss_kernel: str
+    loss_chunk_tokens: int
+    optimizer: str
+    experts_implementation: str = "grouped_mm"
+    experts_parallel_size: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the longest forward pass."""
+        return self.micro_batch_size * self.max_seq_len
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP wraps the model (`training.model.make_trainable`)."""
+        return self.num_workers > 1 or self.param_dtype != self.master_dtype
+
+
+def read_setup(training: Any, *, device: str, num_workers: int | None = None) -> TrainingSetup:
+    """Take the settings that matter from a training section.
+
+    Args:
+        training: `voc.config.training.TrainingConfig`, or anything with its names.
+        device: `cuda` or `cpu`.
+        num_workers: Ranks; None: those of the section.
+    """
+    ranks = training.num_workers if num_workers is None else num_workers
+    at_once = training.micro_batch_size if training.batch_unit == "rows" else 1
+    return TrainingSetup(
+        device=device,
+        num_workers=ranks,
+        accumulates=training.global_batch_size > ranks * at_once,
+        micro_batch_size=training.micro_batch_size,
+        max_seq_len=training.max_seq_len,
+        param_dtype=training.param_dtype,
+        master_dtype=training.master_dtype,
+        activation_checkpointing=training.activation_checkpointing,
+        gradient_sync=training.gradient_sync,
+        loss_kernel="chunked" if training.loss_kernel == "auto" else training.loss_kernel,
+        loss_chunk_tokens=training.loss_chunk_tokens,
+        optimizer=training.optimizer.name,
+        experts_implementation=training.experts.implementation,
+        experts_parallel_size=training.experts.parallel_size,
+    )

@@ -1,6 +1,9 @@
 """The checks behind preflight: each looks at one part of a configuration and returns what it read, with a line about it.
 
 A check raises a named error for what a run cannot use; the checklist turns it into a finding and goes on.
+A training that would not fit is found before a GPU is asked for (`check_memory`). lm-eval is not in this environment: of a
+further task it is only seen whether the files that it names are there; that it exists, and its packages do, its first shard
+finds before it asks.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from voc.champion import read_champion
-from voc.config.night import NightforgeConfig
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc.config.serving import CLUSTER_HOST, ServingConfig
 from voc.errors import ConfigError, DataError, ModelError, VocError
-from voc.models.folder import check_model_folder
-from voc.models.weight_files import check_trainable, check_weight_files
+from voc.memory.advice import advise, describe_verdict
+from voc.memory.plan import GIB, plan_memory, read_setup
+from voc.models.folder import check_model_folder, check_trainable, check_weight_files
+from voc.models.shapes import parse_shapes
 from voc.store.base import Store
+from voc.store.champion import read_champion
 from voc.store.manifest import read_manifest
 from voc.store.uri import open_store, open_uri
 
@@ -29,6 +34,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_TASK_SUFFIXES = (".yaml", ".yml", ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,3 +207,58 @@ def _read_json(store: Store, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{store.uri}/{key} holds {type(value).__name__}", expected="a JSON object")
     return value
+
+
+def check_memory(config: NightforgeConfig) -> tuple[None, str]:
+    """Plan the memory of one GPU (`voc.memory.plan`).
+
+    Raises:
+        ConfigError: If the training does not fit; the message says what to change.
+    """
+    training = config.training
+    if not training.gpus_per_worker:
+        return None, "not checked: training.gpus_per_worker is 0"
+    if training.gpu_memory_gib is None:
+        return None, "not checked: training.gpu_memory_gib is unset"
+    uri = f"{config.model.base.rstrip('/')}/config.json"
+    store, key = open_uri(uri)
+    try:
+        shapes = parse_shapes(store.read_bytes(key), uri)
+    except ModelError as error:
+        return None, f"not checked: {error}"
+    memory_bytes = int(training.gpu_memory_gib * GIB)
+    plan = plan_memory(shapes, read_setup(training, device="cuda"))
+    if plan.fits(memory_bytes):
+        return (
+            None,
+            f"{plan.peak.total / GIB:.1f} of {training.gpu_memory_gib:g} GiB per GPU at the peak ({plan.peak.name})",
+        )
+    advice = advise(plan, memory_bytes, gpus_per_node=training.num_workers)
+    raise ConfigError(
+        f"training needs {plan.peak.total / GIB:.1f} GiB on each of {training.num_workers} GPUs with "
+        f"{training.gpu_memory_gib:g} GiB; it {describe_verdict(plan, memory_bytes, advice)}",
+        remedy="change the settings, or correct training.gpu_memory_gib",
+    )
+
+
+def check_lm_eval_task(task: LmEvalTaskConfig, max_model_len: int) -> tuple[None, str]:
+    """Look for a task's files, and whether its longest answer leaves room for a question.
+
+    Raises:
+        DataError: If a file or the folder is not there, or there is no room.
+    """
+    problems = []
+    for split, uri in task.data_files.items():
+        store, key = open_uri(uri)
+        if not store.exists(key):
+            problems.append(f"data_files.{split}: {uri} is not there")
+    if task.folder is not None:
+        store, key = open_uri(task.folder)
+        if not any(found.endswith(_TASK_SUFFIXES) for found in store.list_keys(key)):
+            problems.append(f"folder: {task.folder} has no task file")
+    if (task.max_tokens or 0) >= max_model_len:
+        problems.append(f"max_tokens {task.max_tokens} leaves no room in serving.max_model_len {max_model_len}")
+    if problems:
+        raise DataError("; ".join(problems), remedy=f"correct evaluation.lm_eval_tasks, {task.name}")
+    source = ", ".join(task.data_files.values()) or "its own data set, which was not looked for"
+    return None, f"{task.task_name} on {source}"

@@ -30,8 +30,7 @@ from evaluation.suites.lm_eval.tasks import (
 )
 from evaluation.suites.protocol import Line
 from evaluation.suites.registry import find_planned, report_skip
-from voc.config.lm_eval import LmEvalTaskConfig
-from voc.config.night import NightforgeConfig
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc.errors import ConfigError
 from voc.models.folder import digest_model
 from voc.run import Run, find_model, open_run

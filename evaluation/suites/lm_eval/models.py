@@ -1,4 +1,4 @@
-"""lm-eval's two models over this pipeline's clients: chats, and log-likelihoods by the ladder of `scoring`. Both keep a part file.
+"""lm-eval's two models over this pipeline's clients, chats and log-likelihoods by the ladder of `scoring`; both keep a part file.
 
 A chat whose last turn is the assistant's is continued, not answered (lm-eval's `gen_prefix`). A chat that is too long keeps
 its last `max_model_len - max_tokens` tokens, counted in `truncated`. Of log-likelihoods one way is taken for all questions of a

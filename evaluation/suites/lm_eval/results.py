@@ -18,7 +18,7 @@ from evaluation.intervals import Bootstrap, draw_weights, paired_share_differenc
 from evaluation.shards.coverage import list_coverage_problems
 from evaluation.suites.lm_eval.run import make_id
 from evaluation.suites.lm_eval.scoring import list_scoring_problems
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.store.manifest import Manifest
 
 MEAN = "mean"

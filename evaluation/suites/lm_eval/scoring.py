@@ -8,7 +8,8 @@ the choices are one token each, one request for the next token gives all of them
 3. `echo`: lm-eval's own way, for choices of several tokens and for everything else.
 
 All give the same numbers up to the engine's rounding, which batches and prefix caches move. So one way is taken for a whole
-shard, `evaluation.mmlu.scoring` (or a task's own `scoring`) can name it, and figures that were made in different ways are not compared.
+shard, `evaluation.mmlu.scoring` (or a task's own `scoring`) can name it, and figures that were made in different ways are
+not compared.
 
 Source: https://docs.vllm.ai/en/latest/api/vllm/sampling_params/ (logprob_token_ids);
 https://platform.openai.com/docs/api-reference/completions (logprobs, echo).

@@ -16,9 +16,8 @@ from evaluation.suites.protocol import (
     Value,
 )
 from voc.arguments import Command, argument
-from voc.config.lm_eval import LmEvalTaskConfig
-from voc.config.night import NightforgeConfig
-from voc.preflight.lm_eval import check_lm_eval_task
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
+from voc.preflight.checks import check_lm_eval_task
 from voc.run import ModelEntry, Run
 from voc.store.manifest import Manifest
 

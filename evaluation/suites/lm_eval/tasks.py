@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.suites.lm_eval.run import ModelKind, silence
-from voc.config.lm_eval import LmEvalTaskConfig
-from voc.config.night import NightforgeConfig
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc.errors import ConfigError, DataError
 from voc.store.manifest import digest_json
 from voc.store.uri import open_uri

@@ -7,7 +7,9 @@
 
 What their differences mean is in `evaluation.suites.mmlu.decomposition`.
 
-Pure but for the questions. Source: Hendrycks et al., 2021, Measuring Massive Multitask Language Understanding (the questions; chance is 0.25).
+Pure but for the questions.
+
+Source: Hendrycks et al., 2021, Measuring Massive Multitask Language Understanding (the questions; chance is 0.25).
 """
 
 from __future__ import annotations

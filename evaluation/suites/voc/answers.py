@@ -15,7 +15,8 @@ from evaluation.suites.voc.schema import describe_decoding
 from voc.errors import IntegrityError
 from voc.labels.taxonomy import LEVELS, LabelPath, Taxonomy, parse_taxonomy
 from voc.prompts import hash_comment_prompt, hash_prompt
-from voc.records.records import Segment, VocRecord, read_voc_rows
+from voc.records.acceptance import parse_accepted_rows
+from voc.records.records import Segment, VocRecord
 from voc.run import Run
 from voc.store.manifest import digest_bytes, read_manifest
 
@@ -148,14 +149,7 @@ def _read_rows(run: Run, name: str) -> bytes:
 
 
 def _parse_records(run: Run, name: str, lines: bytes, taxonomy: Taxonomy) -> tuple[VocRecord, ...]:
-    accepted = read_voc_rows(lines, taxonomy)
-    if accepted.rejections:
-        first = accepted.rejections[0]
-        raise IntegrityError(
-            f"{run.store.uri}/{run.layout.data}/{name}, row {first.line} is not an accepted row: {first.detail}",
-            remedy="run the prepare stage again",
-        )
-    return accepted.rows
+    return parse_accepted_rows(lines, taxonomy, f"{run.store.uri}/{run.layout.data}/{name}")
 
 
 def _to_segment(value: Mapping[str, str]) -> Segment:

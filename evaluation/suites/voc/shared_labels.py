@@ -1,7 +1,7 @@
 """Scores of two nights on the leaves that both of their taxonomies have, so that a change of the taxonomy is not read as a change
 of the model.
 
-Pure: it gets items and what `voc.labels.shared_leaves` found, and returns items for the measures of `label_scores`.
+Pure: it gets items and what `voc.labels.changes` found, and returns items for the measures of `label_scores`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from evaluation.items import Items
-from voc.labels.shared_leaves import restrict_to
+from voc.labels.changes import restrict_to
 from voc.labels.taxonomy import LabelPath, NodePath
 
 

@@ -16,7 +16,7 @@ from evaluation.suites.protocol import (
     Suite,
     Value,
 )
-from voc.arguments import Command
+from voc.arguments import RUN_ARGUMENTS, Command, argument
 from voc.config.night import NightforgeConfig
 from voc.labels.taxonomy import LEVELS
 from voc.run import ModelEntry, Run
@@ -31,6 +31,8 @@ VOC, FILE_NAME = "voc", "predictions.jsonl"
 AVERAGES = ("micro", "macro", "weighted", "samples")
 F1 = "f1"
 PARSE_FAILURE = "parse_failure"
+_IMPORTED_MODEL = argument("--model", required=True, help="name of an imported model in the run's models.json")
+_OUTPUTS = argument("--file", required=True, help="path or URI of inference_output.jsonl")
 
 
 class VocSuite(Suite):
@@ -42,6 +44,11 @@ class VocSuite(Suite):
             "evaluation.suites.voc.ask:run_suite",
             "ask a served model for the segments of the test comments",
             COMMAND_ARGUMENTS,
+        ),
+        "import-outputs": Command(
+            "evaluation.suites.voc.import_outputs:run_import",
+            "import the outputs of a closed service's evaluation",
+            (*RUN_ARGUMENTS, _IMPORTED_MODEL, _OUTPUTS),
         ),
     }
 
@@ -108,9 +115,8 @@ class VocSuite(Suite):
         """Return every figure of the answers, and how they were asked for."""
         from evaluation.suites.voc.summary import measure_suite
 
-        lines, shards = answers.lines[VOC], answers.shards[VOC]
-        prompt_hash = _find_prompt_hash(questions, answers.entry, shards)
-        return {"voc": measure_suite(run, questions, lines, shards, prompt_hash=prompt_hash)}
+        prompt_hash = _find_prompt_hash(questions, answers.entry, answers.shards[VOC])
+        return {"voc": measure_suite(run, questions, answers, prompt_hash)}
 
     def pick_examples(self, questions: VocQuestions, answers: ModelAnswers) -> list[dict[str, Any]]:
         """Return answers that could not be read, by failure, and readable ones without a right label."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.intervals import Bootstrap, share_of
-from evaluation.suites.protocol import IMPORTED, MAX_EXAMPLES, cut_text
+from evaluation.suites.protocol import IMPORTED, MAX_EXAMPLES, ModelAnswers, cut_text
 from evaluation.suites.voc.answers import VocAnswer, VocQuestions
 from evaluation.suites.voc.confusion import KINDS, measure_confusion
 from evaluation.suites.voc.emotions import measure_emotion
@@ -21,30 +21,22 @@ from evaluation.suites.voc.resampling import bootstrap_scores
 from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets, collect_labels, measure_lookup_floor
 from voc.labels.taxonomy import LEVELS, Taxonomy
-from voc.records.text_damage import find_damage
+from voc.records.checks import find_damage
 from voc.run import Run
-from voc.store.manifest import Manifest
 
 UNKNOWN_LANGUAGE = "unknown"
 
 
-def measure_suite(
-    run: Run,
-    questions: VocQuestions,
-    lines: Sequence[Mapping[str, Any]],
-    shards: Sequence[Manifest],
-    *,
-    prompt_hash: str,
-) -> dict[str, Any]:
+def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prompt_hash: str) -> dict[str, Any]:
     """Return what `results.json` holds under `voc`: every figure, how the comments were asked, and what that cost.
 
     Args:
         run: The run.
         questions: What was asked.
-        lines: One per test comment, in their order.
-        shards: Manifests of the shards.
-        prompt_hash: Of the words that the comments were asked in; what a service asked in its own evaluation is known by it only.
+        answers: What one model answered.
+        prompt_hash: Of the words that the comments were asked in; all that is known of a service's own evaluation.
     """
+    lines, shards = answers.lines["voc"], answers.shards["voc"]
     config = run.config
     bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
     is_ours = prompt_hash == questions.prompt_hash
@@ -52,7 +44,7 @@ def measure_suite(
     return {
         **measure_voc(questions.join(lines), questions.taxonomy, collect_labels(questions.training), bootstrap),
         "prompt": {"variant": config.prompt.variant if is_ours else IMPORTED, "hash": prompt_hash},
-        "decoding": dict(questions.decoding) if all("decoding" in m.inputs for m in shards) else None,
+        "decoding": None if answers.entry.kind == IMPORTED else dict(questions.decoding),
         "lookup_floor": measure_lookup_floor(questions.training, questions.test),
         "usage": {
             "prompt_tokens": sum(u["prompt_tokens"] for u in usage),

@@ -3,8 +3,8 @@ import pytest
 from benchmarks.score_peer import binarize, score_lean, score_loop
 from benchmarks.score_rows import NUM_LEAVES, make_rows
 from benchmarks.score_vs_sklearn import find_difference, format_summary, summarise
-from evaluation.suites.voc.label_measures import measure_labels
 from evaluation.intervals import Bootstrap
+from evaluation.suites.voc.label_measures import measure_labels
 from evaluation.suites.voc.support import BUCKET_NAMES, assign_buckets
 
 MIB = 1 << 20

@@ -14,7 +14,7 @@ from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from tests.unit.corpus.readers.sources import make_source, read_values
 from voc.__main__ import make_parser
 from voc.arguments import run_command
-from voc.config.data_mixing import parse_data_mixing
+from voc.config.arms import parse_data_mixing
 from voc.errors import IntegrityError
 from voc.run import Run
 

@@ -12,10 +12,10 @@ from corpus.part_files import open_tokens, read_column
 from corpus.prepare import prepare
 from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
-from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError, MixtureError
 from voc.mixture import parse_mixture
 from voc.run import Run, read_models
+from voc.store.champion import ChampionRecord, append_champion
 from voc.store.manifest import read_manifest, verify_directory
 
 MakeRun = Callable[..., Run]

@@ -20,9 +20,9 @@ from tests.unit.corpus.nights import (
     read_report,
     start_next_night,
 )
-from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError
 from voc.run import Run
+from voc.store.champion import ChampionRecord, append_champion
 from voc.store.manifest import FileEntry, Manifest, read_manifest, verify_directory, write_manifest
 from voc.store.uri import open_store
 

@@ -16,7 +16,7 @@ from demo.study.taxonomy import EMOTIONS
 from demo.study.write import FILES, make_study_corpus
 from voc.arguments import USER_ERROR_EXIT, run_command
 from voc.labels.taxonomy import parse_taxonomy
-from voc.records.records import read_general_rows, read_voc_rows
+from voc.records.acceptance import read_general_rows, read_voc_rows
 from voc.responses import looks_like_voc
 from voc.store.local import LocalStore
 from voc.store.manifest import verify_directory

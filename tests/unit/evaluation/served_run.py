@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 
 from evaluation.serving.endpoint import Endpoint, write_endpoint
 from voc.config.file import check_config
-from voc.preflight.external_models import list_external_entries
-from voc.run import ModelEntry, Run, write_models
+from voc.run import ModelEntry, Run, list_external_entries, write_models
 from voc.store.layout import RunLayout
 from voc.store.local import LocalStore
 

@@ -13,9 +13,8 @@ from evaluation.suites.voc.import_outputs import import_outputs
 from tests.unit.evaluation.conftest import NUM_MMLU, NUM_SHARDS, NUM_TEST, Skill
 from tests.unit.evaluation.strict import check_type
 from voc.errors import CoverageError
-from voc.preflight.external_models import list_external_entries
 from voc.prompts import render_answer
-from voc.run import find_model, read_models, write_models
+from voc.run import find_model, list_external_entries, read_models, write_models
 from voc.store.manifest import read_manifest
 
 BEDROCK = {"name": "lite", "title": "Closed base", "model": "us.amazon.nova-2-lite-v1:0", "region": "us-east-1"}

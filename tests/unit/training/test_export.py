@@ -24,7 +24,7 @@ from training.process_group import join_ranks
 from training.verification import Trained, verify_model
 from training.weights import choose_reload_dtype
 from voc.errors import IntegrityError, ModelError
-from voc.models.weight_files import list_weight_files, read_tensor_layout
+from voc.models.folder import list_weight_files, read_tensor_layout
 from voc.store.manifest import read_manifest
 
 MakeJob = Callable[..., TrainingJob]

@@ -1,4 +1,4 @@
-"""`voc.memory.activations` against autograd. Here and not beside voc's tests, because it needs training's attention."""
+"""`voc.memory.parts` against autograd. Here and not beside voc's tests, because it needs training's attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.attention import PACKED
 from training.batches import Document, build_batch
 from training.model import attach_loss, list_layers
 from training.recompute import recompute_layer
-from voc.memory.activations import count_kept
+from voc.memory.parts import count_kept
 from voc.models.shapes import read_shapes
 
 NUMBERS: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from voc.config.presets import read_preset
+from voc.config.file import read_preset
 
 MACHINE = ["--nodes", "1", "--gpus-per-node", "8", "--gpu-memory-gib", "80"]
 SMALL = ["--nodes", "1", "--gpus-per-node", "1", "--gpu-memory-gib", "24"]
@@ -80,6 +80,6 @@ def test_mistakes_are_one_message(arguments: list[str], message: str, capsys: py
 def test_a_plan_needs_neither_torch_nor_pydantic_in_its_arithmetic() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'pydantic', 'transformers', 'ray', 'yaml']));"
-        "import voc.memory.plan, voc.memory.report, voc.memory.advice, voc.models.shapes"
+        "import voc.memory.plan, voc.memory.advice, voc.memory.advice, voc.models.shapes"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

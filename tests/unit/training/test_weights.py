@@ -17,7 +17,7 @@ from training.process_group import join_ranks
 from training.weights import group_by_layer, plan_files, write_weights
 from voc.config.training import OptimizerConfig, TrainingConfig
 from voc.errors import ModelError
-from voc.models.weight_files import list_weight_files, read_tensor_layout
+from voc.models.folder import list_weight_files, read_tensor_layout
 
 TRAINING = TrainingConfig(
     max_steps=1,

@@ -5,8 +5,8 @@ import pytest
 from evaluation.decision.decide import decide
 from evaluation.decision.promote import promote
 from evaluation.gather import gather
-from voc.champion import ChampionRecord, append_champion, last_number, read_champion
 from voc.errors import IntegrityError, PromotionError
+from voc.store.champion import ChampionRecord, append_champion, last_number, read_champion
 
 MIX = "mix-75-25"
 

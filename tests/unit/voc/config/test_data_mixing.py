@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voc.config.data_mixing import SERVICE_CATEGORIES, format_data_mixing, is_customer_only, parse_data_mixing
+from voc.config.arms import SERVICE_CATEGORIES, format_data_mixing, is_customer_only, parse_data_mixing
 from voc.errors import ConfigError
 
 CATALOG = "sft_1p5_text_chat"

@@ -7,11 +7,9 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.unit.voc.conftest import Night
-from voc.config.file import dump_config, load_config, parse_config
-from voc.config.presets import list_presets, merge, read_preset
+from voc.config.file import dump_config, list_presets, load_config, merge, parse_config, read_preset
 from voc.errors import ConfigError
-from voc.memory.plan import GIB, plan_memory
-from voc.memory.setup import read_setup
+from voc.memory.plan import GIB, plan_memory, read_setup
 from voc.models.shapes import read_shapes
 
 ENVIRONMENT = {"NIGHTFORGE_STORE": "s3://bucket/prefix"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from voc.importers.acos_labels import describe_category, label_of, make_taxonomy
+from voc.importers.acos import describe_category, label_of, make_taxonomy
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import json
 
-from voc.labels.changes import parse_changes
-from voc.labels.shared_leaves import restrict_to, shared_leaves
+from voc.labels.changes import parse_changes, restrict_to, shared_leaves
 from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
 
 

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from voc.config.presets import read_preset
-from voc.memory.advice import advise, find_least_gpus
-from voc.memory.plan import GIB, plan_memory
-from voc.memory.report import describe_plan, plan_to_json
-from voc.memory.setup import TrainingSetup
-from voc.memory.state import count_optimizer, measure_precision
+from voc.config.file import read_preset
+from voc.memory.advice import advise, describe_plan, find_least_gpus, plan_to_json
+from voc.memory.parts import count_optimizer, measure_precision
+from voc.memory.plan import GIB, TrainingSetup, plan_memory
 from voc.models.shapes import read_shapes
 
 SHAPES = read_shapes(read_preset("qwen3-8b").architecture, "qwen3-8b")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from voc.config.presets import list_presets, read_preset
+from voc.config.file import list_presets, read_preset
 from voc.errors import ModelError
 from voc.models.shapes import parse_shapes, read_shapes
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.voc.conftest import write_safetensors
 from voc.errors import ModelError
-from voc.models.weight_files import check_trainable, check_weight_files, read_header, read_tensor_layout
+from voc.models.folder import check_trainable, check_weight_files, read_header, read_tensor_layout
 
 
 def write_shards(folder: Path, **weight_map: str) -> None:

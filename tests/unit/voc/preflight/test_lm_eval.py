@@ -1,8 +1,8 @@
 import pytest
 
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.errors import DataError
-from voc.preflight.lm_eval import check_lm_eval_task
+from voc.preflight.checks import check_lm_eval_task
 
 
 def test_what_is_not_there_is_named_all_at_once(tmp_path):

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.voc.conftest import Night
-from voc.config.file import load_config
-from voc.config.presets import read_preset
+from voc.config.file import load_config, read_preset
 from voc.errors import PreflightError
 from voc.preflight.preflight import run_preflight
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.voc.conftest import Night, voc_row, write_model, write_safetensors
-from voc.champion import ChampionRecord, append_champion
 from voc.config.file import hash_config, load_config
 from voc.errors import ConfigError, PreflightError
 from voc.preflight.preflight import PreflightResult, run_preflight
 from voc.run import open_run
+from voc.store.champion import ChampionRecord, append_champion
 from voc.store.uri import open_store
 
 
@@ -264,6 +264,6 @@ def test_a_run_is_created_in_s3_as_in_a_folder(night: Night, store_uri: str) -> 
 
 def test_it_loads_in_the_airflow_environment(repository: Path) -> None:
     blocked = ("torch", "ray", "vllm", "transformers", "lm_eval", "airflow", "pyarrow", "boto3", "numpy")
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import voc.preflight.preflight, voc.__main__"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import voc.commands, voc.__main__"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

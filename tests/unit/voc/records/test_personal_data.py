@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from voc.records.personal_data import find_emails, find_phones
+from voc.records.redaction import find_emails, find_phones
 
 PHONES = [
     "+49 171 1234567",

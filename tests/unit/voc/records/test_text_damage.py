@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from voc.records.text_damage import find_damage
+from voc.records.checks import find_damage
 
 REAL_TEXT = [
     "„MENÜ“ und „Spaß“, Größe, Maße, STRAßE, Äpfel, ÖL …",

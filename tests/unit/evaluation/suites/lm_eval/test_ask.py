@@ -4,21 +4,21 @@ import json
 from dataclasses import replace
 
 import pytest
-from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks
 
 from evaluation.gather import gather
-from evaluation.intervals import Bootstrap
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
+from evaluation.suites.lm_eval.suite import SUITE
 from evaluation.suites.lm_eval.tasks import check_needs, load_tasks
+from evaluation.suites.protocol import ModelAnswers
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
-from tests.unit.evaluation.served_run import announce, make_run, write_questions
+from tests.unit.evaluation.served_run import DIGEST, announce, make_run, write_questions
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.lm_eval import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
-from voc.run import read_models
+from voc.run import find_model, read_models
 from voc.store.manifest import read_manifest
 
 NUM = 10
@@ -52,9 +52,18 @@ def evaluate(run, name="t", shards=1):
 
 
 def measured(run):
-    answers, problems = load_task_answers(run, read_models(run), "base")
-    assert problems == []
-    return measure_tasks(answers, "base", "base", Bootstrap(50, 0.95, 0))["t"]
+    answers = load_base(run)
+    assert SUITE.list_problems(run.config, [answers]) == []
+    return SUITE.measure(run, None, answers, answers)["lm_eval_tasks"]["t"]
+
+
+def load_base(run):
+    """The base's lines and manifests of the one task."""
+    task = run.config.evaluation.lm_eval_tasks[0]
+    places = [run.layout.shard("base", "lm_eval_t", number, task.shards) for number in range(task.shards)]
+    lines = [json.loads(x) for p in places for x in run.store.read_bytes(f"{p}/samples.jsonl").splitlines()]
+    shards = [read_manifest(run.store, place) for place in places]
+    return ModelAnswers(find_model(run, "base"), DIGEST, {"lm_eval_t": lines}, {"lm_eval_t": shards})
 
 
 def test_a_task_that_generates_is_asked_as_a_chat_with_its_own_settings(tmp_path, server):
@@ -154,7 +163,7 @@ def test_gather_asks_for_the_shards_of_every_task(make_fake_run, server, tmp_pat
 def test_missing_questions_of_one_model_are_refused(tmp_path, server):
     run = make_task_run(tmp_path, server, task="echo_words")
     lines, _ = evaluate(run)
-    answers, _ = load_task_answers(run, read_models(run), "base")
+    answers = load_base(run)
     from evaluation.suites.lm_eval.results import list_task_problems
 
     found = {"base": lines, "mix": [*lines[:-1], {**lines[0], "custom_id": "echo_words-000099"}]}
@@ -166,7 +175,7 @@ def test_missing_questions_of_one_model_are_refused(tmp_path, server):
         "asked with another prompt"
         in list_task_problems("t", {"echo_words": NUM}, {"base": lines, "mix": other}, "base")[0]
     )
-    assert answers[0].lines["base"] == lines
+    assert answers.lines["lm_eval_t"] == lines
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from voc.champion import ChampionRecord, append_champion, last_number, read_champion
 from voc.errors import ObjectExistsError
 from voc.store.base import Store
+from voc.store.champion import ChampionRecord, append_champion, last_number, read_champion
 from voc.store.uri import open_store
 
 NUM_RACERS = 8
