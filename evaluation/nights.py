@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.decision.decide import read_decision, read_results
 from evaluation.gather import ITEMS_NAME
 from evaluation.items import Items, read_items
+from evaluation.results.decided import read_decision
+from evaluation.results.gathered import read_results
 from voc.errors import ConfigError, DataError, IntegrityError, TaxonomyError
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Taxonomy, parse_taxonomy

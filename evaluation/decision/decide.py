@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from evaluation.decision.gate import Check, Verdict, check_change, check_share, conclude
-from evaluation.gather import ITEMS_NAME, RESULTS_NAME
+from evaluation.decision.gate import Check, check_change, check_share, conclude
+from evaluation.gather import ITEMS_NAME
 from evaluation.intervals import Bootstrap, bonferroni_confidence
 from evaluation.items import Items, check_pairing, read_items
+from evaluation.report.text_tables import format_decision
+from evaluation.results.decided import Candidate, Decision, JudgedModel, Verdict, read_decision
+from evaluation.results.gathered import read_results
 from evaluation.suites.protocol import BASE
 from evaluation.suites.registry import find_suite, list_gates
 from voc.config.file import hash_config
-from voc.errors import ConfigError, ObjectNotFoundError
+from voc.errors import ConfigError
 from voc.run import ModelEntry, Run, open_run, read_models
 from voc.store.champion import last_number, read_champion
 from voc.store.manifest import digest_json, verify_directory
@@ -44,17 +45,7 @@ def run_decide(arguments: argparse.Namespace) -> None:
     print("\n".join(format_decision(decision)), flush=True)
 
 
-def format_decision(decision: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts with their reasons as lines."""
-    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{selected}"]
-    for candidate in decision["candidates"]:
-        lines.append(f"  {candidate['title']}: {candidate['verdict']}")
-        lines += [f"    - {reason}" for reason in candidate["reasons"]]
-    return lines
-
-
-def decide(run: Run) -> dict[str, Any]:
+def decide(run: Run) -> Decision:
     """Return the decision, and write it unless the same inputs were decided before.
 
     Raises:
@@ -78,27 +69,12 @@ def decide(run: Run) -> dict[str, Any]:
         print("decide: this was decided before, from the same results", flush=True)
         return earlier
     with run.timed("decide"):
-        decision = {**_decide(run, candidates, references), "inputs_hash": inputs_hash}
+        decision = _decide(run, candidates, references, inputs_hash)
         run.store.write_bytes(run.layout.decision, json.dumps(decision, indent=1, ensure_ascii=False).encode())
     return decision
 
 
-def read_decision(run: Run) -> dict[str, Any] | None:
-    """Return the run's decision, or None before there is one."""
-    try:
-        decision: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.decision))
-    except ObjectNotFoundError:
-        return None
-    return decision
-
-
-def read_results(run: Run, model: str) -> dict[str, Any]:
-    """Return one model's `results.json`."""
-    results: dict[str, Any] = json.loads(run.store.read_bytes(f"{run.layout.results(model)}/{RESULTS_NAME}"))
-    return results
-
-
-def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]) -> dict[str, Any]:
+def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry], inputs_hash: str) -> Decision:
     config = run.config.decision
     number = last_number(run.store)
     confidence = bonferroni_confidence(config.confidence, len(candidates))
@@ -119,6 +95,7 @@ def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]
         "multiplicity": f"Bonferroni over {len(candidates)} candidates; checks of one candidate must all hold, so they need none",
         "method": METHOD,
         "champion_number": number,
+        "inputs_hash": inputs_hash,
     }
 
 
@@ -126,7 +103,7 @@ def _read_items(run: Run, model: str) -> Items:
     return read_items(run.store.read_bytes(f"{run.layout.results(model)}/{ITEMS_NAME}"))
 
 
-def _describe(run: Run, model: ModelEntry) -> dict[str, Any]:
+def _describe(run: Run, model: ModelEntry) -> JudgedModel:
     results = read_results(run, model.name)
     f1 = find_suite(run.config, RANKING).read_value(RANKING, f"{run.config.decision.voc_average}_f1", results).value
     measured = results["model"]
@@ -158,7 +135,7 @@ def _judge(
     *,
     confidence: float,
     outdated: str | None,
-) -> dict[str, Any]:
+) -> Candidate:
     config, results = run.config, read_results(run, model.name)
     mine = items[model.name]
     bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, confidence, config.seed)

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import cast
 
 from evaluation.intervals import Interval, PairedDifference, wilson_interval
-from evaluation.suites.protocol import Gate, Rule, Value
+from evaluation.results.decided import CheckResult, Outcome, Rule, Verdict
+from evaluation.suites.protocol import Gate, Value
 
-Outcome = Literal["pass", "fail", "open"]
-Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
 OUTCOME_WORDS: dict[Outcome, str] = {
     "pass": "PASS: ",
     "fail": "FAIL: ",
@@ -66,9 +65,9 @@ class Check:
         detail = f", {self.detail}" if self.detail else ""
         return f"{self.name}: {OUTCOME_WORDS[self.outcome]}{seen} (n {self.n}{detail})"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CheckResult:
         """Return fields and reason."""
-        return {**asdict(self), "reason": self.reason}
+        return cast("CheckResult", {**asdict(self), "reason": self.reason})
 
 
 def format_limit(limit: float, sign: str) -> str:

@@ -23,7 +23,7 @@ from voc.config.file import hash_config
 from voc.run import Run, open_run
 from voc.store.manifest import commit_folder, digest_bytes, is_finished
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 TEXT_NAME = "report.txt"
 
 

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from evaluation.results.decided import Rule
 from voc.arguments import RUN_ARGUMENTS, Command, argument
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.run import ModelEntry, ModelKind, Run
@@ -37,7 +39,6 @@ IMPORTED: ModelKind = "imported"
 Line = dict[str, Any]
 # One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a value and a sentence.
 PreflightCheck = tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]
-Rule = Literal[">", ">=", "<="]
 MODEL_ARGUMENT = argument("--model", required=True, help="name of a model in the run's models.json")
 # What every command that asks a shard takes.
 SHARD_ARGUMENTS = (
@@ -167,29 +168,114 @@ class ModelAnswers:
     num_expected: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the study's table, which stands in page, text and history.
+
+    Attributes:
+        figure: The figure of a row that it shows.
+        suite: The planned suite that the figure is measured in.
+        group: Heading over it and its neighbours of the same group.
+        title: Its heading below that.
+        full_title: Its heading where no group stands over it.
+        short_title: Its heading in a terminal.
+        n: Items behind every figure.
+        unit: What the items are, in the plural.
+        note: What else must be known of the group's figures, such as an average.
+        is_main: Set in bold. What no row beats in the first two main columns is the frontier.
+        has_interval: Whether a terminal has room for its interval.
+    """
+
+    figure: str
+    suite: str
+    group: str
+    title: str
+    full_title: str
+    short_title: str
+    n: int
+    unit: str
+    note: str = ""
+    is_main: bool = False
+    has_interval: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """A row below the models' that figures are held against, such as chance; a value by figure."""
+
+    title: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        name: Its id; the template is `<name>.html.j2` in the folder of the part.
+        title: What the navigation calls it.
+        is_above_notes: Whether it belongs to what is read first.
+    """
+
+    name: str
+    title: str
+    is_above_notes: bool = False
+
+
 class ReportPart:
     """What a suite says in the report. Pure: it gets what `results.json` holds and returns what `report.json` holds.
 
     Attributes:
         figures: Per planned suite, the figures of a row that come from it: rows of other nights are compared suite by suite.
+        titles: What tables call its planned suites.
+        example_titles: What the page calls the kinds of its examples.
+        templates: Folder of its sections' templates.
+        page_values: What its templates use beside `report`, `table` and `models`.
     """
 
     figures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    titles: ClassVar[Mapping[str, str]] = {}
+    example_titles: ClassVar[Mapping[str, str]] = {}
+    templates: ClassVar[Path | None] = None
+    page_values: ClassVar[Mapping[str, Any]] = {}
 
     def build_figures(self, results: Mapping[str, Any], decision: DecisionConfig) -> dict[str, Any]:
-        """Return a model's figures of the row, `{value, low, high, n}` each; None where one was not measured."""
+        """Return a model's figures of the row, `{value, low, high, n}` each; None where one was not measured.
+
+        `below_chance` may list those whose whole interval is below what guessing reaches; they are marked.
+        """
         return {}
 
     def describe_table(self, results: Mapping[str, Any], decision: DecisionConfig) -> dict[str, Any]:
         """Return what the table's figures are held against, from the first model's results."""
         return {}
 
+    def list_columns(self, results: Mapping[str, Any], decision: DecisionConfig) -> Sequence[Column]:
+        """Return its columns of the study's table, from the first model's results."""
+        return ()
+
+    def list_yardsticks(self, results: Mapping[str, Any], decision: DecisionConfig) -> Sequence[Yardstick]:
+        """Return the rows below the table, from the first model's results."""
+        return ()
+
     def build_views(self, results: Mapping[str, Mapping[str, Any]], decision: DecisionConfig) -> dict[str, Any]:
         """Return further keys of `report.json`, from the results of all models by name, in their order."""
         return {}
 
+    def list_sections(self, results: Mapping[str, Mapping[str, Any]]) -> Sequence[Section]:
+        """Return its sections of the page, in their order."""
+        return ()
+
     def write_notes(self, results: Mapping[str, Mapping[str, Any]], config: NightforgeConfig) -> list[str]:
         """Return the sentences without which its figures would be read wrongly."""
+        return []
+
+    def describe_settings(self, config: NightforgeConfig) -> dict[str, Any]:
+        """Return the settings that a reader of its figures needs: keys of `run` in `report.json`."""
+        return {}
+
+    def write_settings(self, config: NightforgeConfig) -> list[str]:
+        """Return the same in words, for the foot of the page."""
         return []
 
 

@@ -11,6 +11,7 @@ from evaluation.suites.protocol import (
     ModelAnswers,
     PlannedSuite,
     PreflightCheck,
+    ReportPart,
     Suite,
     Value,
 )
@@ -35,6 +36,13 @@ class LmEvalSuite(Suite):
             (*COMMAND_ARGUMENTS, _TASK),
         ),
     }
+
+    @property
+    def report(self) -> ReportPart:
+        """Its part of the report."""
+        from evaluation.suites.lm_eval.report import LmEvalReport
+
+        return LmEvalReport()
 
     def plan(self, config: NightforgeConfig) -> tuple[PlannedSuite, ...]:
         """Return one suite per task."""

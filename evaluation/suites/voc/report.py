@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from evaluation.intervals import wilson_interval
-from evaluation.suites.protocol import ReportPart
-from evaluation.suites.voc.label_scores import FIGURES
+from evaluation.suites.protocol import Column, ReportPart, Section, Yardstick
+from evaluation.suites.voc.confusion import KINDS, NOTHING_MISSED
+from evaluation.suites.voc.label_scores import AVERAGES, FIGURES
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.labels.taxonomy import LEVELS
 
 MAX_MISSED = 10
 INVENTED = "invented"
+CONFUSION_TITLES = {
+    "same_L3": "sibling (same L3)",
+    "same_L2": "same L2",
+    "same_L1": "same L1",
+    "elsewhere": "elsewhere",
+    NOTHING_MISSED: "nothing missed",
+}
+SECTIONS = (Section("voc", "VOC"), Section("labels", "Labels"), Section("confusion", "Confusion"))
 
 
 def list_labels(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -67,6 +77,25 @@ class VocReport(ReportPart):
     """Precision, recall and F1 over full label paths in the average that decides."""
 
     figures: ClassVar[Mapping[str, tuple[str, ...]]] = {"voc": tuple(f"voc_{name}" for name in FIGURES)}
+    titles: ClassVar[Mapping[str, str]] = {"voc": "VOC"}
+    example_titles: ClassVar[Mapping[str, str]] = {
+        "voc_empty": "VOC: empty answer",
+        "voc_not_json": "VOC: not JSON",
+        "voc_truncated": "VOC: cut before its end",
+        "voc_wrong_shape": "VOC: JSON of another shape",
+        "voc_duplicate_keys": "VOC: the same key twice",
+        "voc_not_a_number": "VOC: NaN or an infinity",
+        "voc_damaged_text": "VOC: damaged text",
+        "voc_too_deep": "VOC: nested too deep",
+        "voc_too_long": "VOC: too long to read",
+        "voc_wrong": "VOC: readable, no label right",
+    }
+    templates: ClassVar[Path | None] = Path(__file__).parent / "templates"
+    page_values: ClassVar[Mapping[str, Any]] = {
+        "averages": AVERAGES,
+        "levels": LEVELS,
+        "confusion_kinds": {kind: CONFUSION_TITLES[kind] for kind in (*KINDS.values(), NOTHING_MISSED)},
+    }
 
     def build_figures(self, results: Mapping[str, Any], decision: DecisionConfig) -> dict[str, Any]:
         """Return precision, recall and F1 with the confidence of their intervals."""
@@ -94,6 +123,36 @@ class VocReport(ReportPart):
             "lookup_floor": voc["lookup_floor"][average],
         }
 
+    def list_columns(self, results: Mapping[str, Any], decision: DecisionConfig) -> Sequence[Column]:
+        """Return precision, recall and F1."""
+        average, titles = decision.voc_average, {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+        short = {"precision": "VOC P", "recall": "VOC R", "f1": f"VOC F1 ({average})"}
+        return [
+            Column(
+                figure=f"voc_{name}",
+                suite="voc",
+                group="Voice of the Customer",
+                title=title,
+                full_title=f"VOC {title if name == 'f1' else name}",
+                short_title=short[name],
+                n=results["voc"]["num_items"],
+                unit="comments",
+                note=f"{average} average",
+                is_main=name == "f1",
+                has_interval=name == "f1",
+            )
+            for name, title in titles.items()
+        ]
+
+    def list_yardsticks(self, results: Mapping[str, Any], decision: DecisionConfig) -> Sequence[Yardstick]:
+        """Return what memory alone reaches."""
+        floor = results["voc"]["lookup_floor"][decision.voc_average]
+        return [Yardstick("look-up floor", {f"voc_{name}": floor[name] for name in FIGURES})]
+
+    def list_sections(self, results: Mapping[str, Mapping[str, Any]]) -> Sequence[Section]:
+        """Return the figures in detail, the labels, and where wrong ones go."""
+        return SECTIONS
+
     def build_views(self, results: Mapping[str, Mapping[str, Any]], decision: DecisionConfig) -> dict[str, Any]:
         """Return the labels one by one."""
         return {"labels": build_label_views(results, decision.confidence)}
@@ -107,6 +166,14 @@ class VocReport(ReportPart):
             "what memory alone reaches.",
             *describe_prompts(config.prompt.variant, results),
         ]
+
+    def describe_settings(self, config: NightforgeConfig) -> dict[str, Any]:
+        """Return the prompt and the average that decides."""
+        return {"prompt_variant": config.prompt.variant, "voc_average": config.decision.voc_average}
+
+    def write_settings(self, config: NightforgeConfig) -> list[str]:
+        """Return which prompt it was."""
+        return [f"prompt {config.prompt.variant}"]
 
 
 def describe_prompts(variant: str, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
