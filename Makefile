@@ -68,8 +68,9 @@ format: env ## Let ruff rewrite what it can
 	@$(RAY_PYTHON) -m ruff format $(SOURCES)
 
 .PHONY: docs
-docs: env ## Write docs/configuration.md from the configuration's own descriptions
+docs: env ## Write docs/configuration.md and docs/results.md from the descriptions in the code
 	@$(RAY_PYTHON) -m voc describe-config > docs/configuration.md
+	@$(RAY_PYTHON) -m evaluation.results.describe > docs/results.md
 
 ##@ Measure
 

@@ -18,34 +18,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.answers import VOC
 from evaluation.comparison_table import format_comparison
+from evaluation.intervals import Bootstrap
 from evaluation.items import Items
 from evaluation.nights import Night, choose_model, read_changes, read_night
 from evaluation.suites.voc.label_counts import LabelCounts, count_labels
 from evaluation.suites.voc.label_scores import AVERAGES, score_labels
-from evaluation.suites.voc.resampling import Bootstrap, bootstrap_scores, compare_f1
+from evaluation.suites.voc.resampling import bootstrap_scores, compare_f1
 from evaluation.suites.voc.shared_labels import restrict_items
 from voc.errors import TaxonomyError
 from voc.labels.changes import TaxonomyChanges, shared_leaves
-from voc.run import ModelEntry, Run, add_run_arguments, open_run
+from voc.run import ModelEntry, Run, open_run
 from voc.store.uri import open_uri
 
 COMPARISON_FORMAT = "nightforge/comparison/1"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `compare`."""
-    parser = subparsers.add_parser("compare", help="compare two nights on the leaves that both taxonomies have")
-    add_run_arguments(parser)
-    parser.add_argument("--with-run", required=True, help="id of the earlier run, in the same store")
-    parser.add_argument(
-        "--changes", help="changes of the taxonomy (JSONL); default: the later run's data.taxonomy_changes"
-    )
-    parser.add_argument("--model", help="model of the later run; default: the one that won, or the only candidate")
-    parser.add_argument("--with-model", help="model of the earlier run; default: --model if given, else as for --model")
-    parser.add_argument("--output", help="path or URI of a JSON file to write too")
-    parser.set_defaults(run=run_compare)
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
@@ -160,8 +146,8 @@ def pair_nights(new: Night, kept_new: Items, old: Night, kept_old: Items, bootst
         `f1` by average as the difference new minus old (None without a common comment); how many comments are paired, have one
         id but two texts, or other gold labels on the two nights.
     """
-    ids = new.items.ids[VOC]
-    rows = {name: row for row, name in enumerate(old.items.ids[VOC])}
+    ids = new.items.ids["voc"]
+    rows = {name: row for row, name in enumerate(old.items.ids["voc"])}
     pairs = [(row, rows[name]) for row, name in enumerate(ids) if _is_same(new, old, name) and name in rows]
     mine = _count_rows(kept_new, [row for row, _ in pairs])
     other = _count_rows(kept_old, [row for _, row in pairs])

@@ -20,6 +20,15 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are made: resamples, two-sided confidence, seed."""
+
+    num_resamples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A two-sided interval."""
 
@@ -179,3 +188,32 @@ def bootstrap_mean(
     levels, counts = np.unique(array, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(array.size, counts / array.size, size=num_resamples)
     return percentile_interval(drawn @ levels / array.size, confidence)
+
+
+def compare_values(candidate: Sequence[Any], reference: Sequence[Any], bootstrap: Bootstrap) -> PairedDifference:
+    """Compare two means on the same items; an item's value is a number, a truth, or a list of them that stand together.
+
+    Right or wrong per item is compared as `paired_share_difference` does. Other numbers, and the mean over the entries of all
+    lists, get the percentile interval of a paired bootstrap over items: entries of one item are not independent.
+
+    Raises:
+        ValueError: If the two are not of the same length, or empty.
+    """
+    if len(candidate) != len(reference) or not candidate:
+        raise ValueError(f"paired items are needed: {len(candidate)} against {len(reference)}")
+    if all(not isinstance(value, list) and value in (0, 1) for value in (*candidate, *reference)):
+        return paired_share_difference(
+            [bool(value) for value in candidate], [bool(value) for value in reference], bootstrap.confidence
+        )
+    sums = [np.array([float(np.sum(value)) for value in side]) for side in (candidate, reference)]
+    counts = [
+        np.array([len(value) if isinstance(value, list) else 1 for value in side], dtype=float)
+        for side in (candidate, reference)
+    ]
+    point = [float(total.sum() / max(count.sum(), 1.0)) for total, count in zip(sums, counts, strict=True)]
+    draws = draw_weights(len(candidate), bootstrap.num_resamples, bootstrap.seed)
+    resampled_B = np.array(  # noqa: N806 - a shape suffix
+        [(w @ sums[0]) / max(w @ counts[0], 1.0) - (w @ sums[1]) / max(w @ counts[1], 1.0) for w in draws]
+    )
+    interval = percentile_interval(resampled_B, bootstrap.confidence)
+    return PairedDifference(point[0] - point[1], interval.low, interval.high, len(candidate))

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.answers import VOC
-from evaluation.decision.decide import read_decision, read_results
 from evaluation.gather import ITEMS_NAME
 from evaluation.items import Items, read_items
+from evaluation.results.decided import read_decision
+from evaluation.results.gathered import read_results
 from voc.errors import ConfigError, DataError, IntegrityError, TaxonomyError
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Taxonomy, parse_taxonomy
@@ -93,7 +93,7 @@ def read_night(run: Run, model: str) -> Night:
     records = map(json.loads, _read_file(run, data, "test.jsonl").splitlines())
     comments = {record["id"]: record["comment"] for record in records}
     items = read_items(run.store.read_bytes(f"{results}/{ITEMS_NAME}"))
-    if not items.ids[VOC]:
+    if not items.ids["voc"]:
         raise DataError(f"the run {run_id!r} has no test comments", expected="at least one")
     measured = read_results(run, model)
     return Night(

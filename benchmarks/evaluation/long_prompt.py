@@ -32,9 +32,10 @@ from benchmarks.evaluation.served import serving
 from benchmarks.study.rows import write_corpus
 from evaluation.serving.endpoint import KEY_VARIABLE, write_endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import FILE_NAME, SUITE, evaluate_voc
+from evaluation.suites.voc.ask import SUITE, evaluate_voc
 from evaluation.suites.voc.prefix_cache import prime_prompts
 from evaluation.suites.voc.schema import build_response_format
+from evaluation.suites.voc.suite import FILE_NAME
 from tests.tiny_model import make_tiny_model
 from voc.config.file import check_config, dump_config
 from voc.labels.taxonomy import parse_taxonomy

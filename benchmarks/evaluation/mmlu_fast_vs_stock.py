@@ -29,7 +29,7 @@ from benchmarks.evaluation.served import serving
 from benchmarks.turns import ProcessTree
 from evaluation.serving.endpoint import Endpoint, check_endpoint
 from evaluation.shards.shard import PartFile
-from evaluation.suites.lm_eval.run import ask_tasks, silence
+from evaluation.suites.lm_eval.run import evaluate_tasks, load_own_tasks, silence
 from evaluation.suites.lm_eval.scoring import LADDER
 from evaluation.suites.mmlu.task import TASK_FOLDER, name_task
 from tests.tiny_model import make_tiny_model
@@ -87,7 +87,7 @@ def run_ours(
     pid: int, endpoint: Endpoint, key: str, model: Path, questions: Path, *, concurrency: int, scoring: str
 ) -> Side:
     """Score every question with this project's model class."""
-    from evaluation.suites.lm_eval.log_likelihood_model import LogLikelihoodModel
+    from evaluation.suites.lm_eval.models import LogLikelihoodModel
 
     with tempfile.TemporaryDirectory() as folder, PartFile(LocalStore(Path(folder)), "part", {}) as part:
         lm = LogLikelihoodModel(
@@ -102,7 +102,7 @@ def run_ours(
         name = name_task("log_likelihood")
         metadata = {"dataset": str(questions), "protocol": "log_likelihood", "limit": None, "num_fewshot": 0}
         metadata |= {"shard": 0, "num_shards": 1}
-        return measure(pid, lambda: ask_tasks(lm, [name], task_folder=TASK_FOLDER, metadata=metadata, is_chat=False))
+        return measure(pid, lambda: evaluate_tasks(lm, load_own_tasks(TASK_FOLDER, [name], metadata), is_chat=False))
 
 
 def run_stock(

@@ -37,7 +37,7 @@ from demo.pretrain import keep_freed_memory
 from demo.world import make_world
 from evaluation.serving.endpoint import KEY_VARIABLE, write_endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.mmlu.ask import FILE_NAME, evaluate_mmlu
+from evaluation.suites.mmlu.ask import evaluate_mmlu
 from evaluation.suites.mmlu.decomposition import decompose
 from evaluation.suites.mmlu.general import GeneralAnswers, measure_general
 from evaluation.suites.mmlu.protocols import PROTOCOLS, suite_of
@@ -122,7 +122,7 @@ def ask(run: Run, name: str, folder: Path, key: str) -> GeneralAnswers:
         for protocol in PROTOCOLS:
             evaluate_mmlu(run, name, protocol, Shard(0, 1))
     found = [
-        [json.loads(line) for line in run.store.read_bytes(f"{prefix}/{FILE_NAME}").splitlines()]
+        [json.loads(line) for line in run.store.read_bytes(f"{prefix}/samples.jsonl").splitlines()]
         for prefix in (run.layout.shard(name, suite_of(protocol), 0, 1) for protocol in PROTOCOLS)
     ]
     return GeneralAnswers(*found)

@@ -12,10 +12,11 @@ from typing import Any
 
 from benchmarks.evaluation.score_rows import ScoreRows, make_rows
 from benchmarks.memory import read_pss_bytes
+from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.label_counts import count_levels
 from evaluation.suites.voc.label_measures import measure_labels
 from evaluation.suites.voc.label_scores import AVERAGES, score_hierarchy, score_sums
-from evaluation.suites.voc.resampling import Bootstrap, iterate_sums, score_group
+from evaluation.suites.voc.resampling import iterate_sums, score_group
 from evaluation.suites.voc.support import assign_buckets, place_buckets
 from voc.labels.taxonomy import LEVELS, LabelPath
 

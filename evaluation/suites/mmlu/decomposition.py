@@ -24,9 +24,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from evaluation.intervals import bonferroni_confidence
-from evaluation.suites.mmlu.general import CHANCE, GeneralAnswers, Sample, compare_general, is_correct, measure_accuracy
+from evaluation.suites.mmlu.general import (
+    CHANCE,
+    GeneralAnswers,
+    MmluQuestions,
+    Sample,
+    compare_general,
+    is_correct,
+    measure_accuracy,
+    measure_general,
+    measure_written,
+)
 from evaluation.suites.mmlu.groups import find_group
+from evaluation.suites.mmlu.protocols import PROTOCOLS
 from evaluation.suites.mmlu.quotes import pick_quotes
+from evaluation.suites.protocol import ModelAnswers
+from voc.run import Run
 
 MIN_CHANGE = 0.02
 KEPT_MARGIN = 0.05
@@ -49,6 +62,17 @@ _CAUSES: dict[tuple[Knowledge, Form], Cause] = {
     ("lost", "answers_wrong"): "knowledge_lost",
     ("lost", "collapsed"): "both",
 }
+# Of a model that others serve: what needs log-probabilities, and the comparison with them.
+NOT_MEASURED: dict[str, Any] = {
+    "chance": CHANCE,
+    **dict.fromkeys(
+        (
+            *("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained"),
+            *("schema_leak", "extraction_failure", "refusal", "truncated"),
+            *("answer_kinds", "scoring", "against_base", "decomposition"),
+        )
+    ),
+}
 _PART_FIGURES = (
     "knowledge_change",
     "generative_change",
@@ -57,6 +81,33 @@ _PART_FIGURES = (
     "extraction_failure_change",
     "schema_leak_change",
 )
+
+
+def measure_suite(run: Run, questions: MmluQuestions, answers: ModelAnswers, base: ModelAnswers) -> dict[str, Any]:
+    """Return what `results.json` holds under `general`; figures that this kind of model cannot show are null."""
+    config, confidence = run.config, run.config.decision.confidence
+    if not answers.lines["mmlu_log_likelihood"]:
+        measured = answers.lines["mmlu_generative"]
+        return NOT_MEASURED | (measure_written(measured, confidence=confidence) if measured else {})
+    mine, reference = _join(answers), _join(base)
+    decomposition = decompose(
+        mine,
+        reference,
+        {item.custom_id: item.question for item in questions.items},
+        num_resamples=config.evaluation.bootstrap_resamples,
+        confidence=confidence,
+        seed=config.seed,
+    )
+    return {
+        **measure_general(mine, confidence=confidence),
+        "against_base": decomposition["figures"],
+        "decomposition": decomposition,
+    }
+
+
+def _join(answers: ModelAnswers) -> GeneralAnswers:
+    """Put the protocols' lines side by side."""
+    return GeneralAnswers(*(answers.lines[f"mmlu_{protocol}"] for protocol in PROTOCOLS))
 
 
 def decompose(

@@ -7,7 +7,9 @@
 
 What their differences mean is in `evaluation.suites.mmlu.decomposition`.
 
-Pure. Source: Hendrycks et al., 2021, Measuring Massive Multitask Language Understanding (the questions; chance is 0.25).
+Pure but for the questions.
+
+Source: Hendrycks et al., 2021, Measuring Massive Multitask Language Understanding (the questions; chance is 0.25).
 """
 
 from __future__ import annotations
@@ -26,10 +28,32 @@ from evaluation.intervals import (
 )
 from evaluation.suites.lm_eval.scoring import list_scoring_problems
 from evaluation.suites.mmlu.groups import find_group
+from evaluation.suites.mmlu.protocols import PROTOCOLS, hash_questions, make_asking, suite_of
+from voc.config.night import MmluSuiteConfig
 from voc.errors import CoverageError
+from voc.mmlu import MmluItem, load_mmlu
 
 CHANCE = 0.25
 Sample = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MmluQuestions:
+    """What every model is asked.
+
+    Attributes:
+        items: The questions, after `limit`.
+        expected: Per planned suite, the prompt hash of every item id.
+    """
+
+    items: tuple[MmluItem, ...]
+    expected: Mapping[str, Mapping[str, str]]
+
+
+def load_questions(suite: MmluSuiteConfig) -> MmluQuestions:
+    """Read the questions of a configuration."""
+    items = tuple(load_mmlu(suite.dataset, suite.limit))
+    return MmluQuestions(items, {suite_of(p): hash_questions(make_asking(p, suite), items) for p in PROTOCOLS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +191,9 @@ def compare_general(
         CoverageError: If the two were scored in different ways.
     """
     problems = list_scoring_problems(
-        {"candidate": candidate.ways_of_scoring(), "reference": reference.ways_of_scoring()}
+        {"candidate": candidate.ways_of_scoring(), "reference": reference.ways_of_scoring()},
+        "mmlu_log_likelihood",
+        "evaluation.mmlu.scoring",
     )
     if problems:
         raise CoverageError(problems[0])

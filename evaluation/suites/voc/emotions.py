@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.intervals import percentile_interval, share_of
+from evaluation.intervals import Bootstrap, percentile_interval, share_of
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.label_counts import count_labels
 from evaluation.suites.voc.label_scores import sum_labels
-from evaluation.suites.voc.resampling import Bootstrap, resample_sums
+from evaluation.suites.voc.resampling import resample_sums
 from voc.labels.taxonomy import LabelPath
 from voc.records.records import Segment
 

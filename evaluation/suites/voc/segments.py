@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.intervals import FloatArray, share_of
+from evaluation.intervals import Bootstrap, FloatArray, share_of
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.label_counts import ratios
 from evaluation.suites.voc.label_scores import to_figures
-from evaluation.suites.voc.resampling import Bootstrap, name_ends, resample_sums
+from evaluation.suites.voc.resampling import name_ends, resample_sums
 from voc.labels.taxonomy import LabelPath
 from voc.records.records import Segment
 

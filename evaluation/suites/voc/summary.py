@@ -6,23 +6,78 @@ Pure: it gets records, answers and what the training rows say, and returns what 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.intervals import share_of
-from evaluation.suites.voc.answers import VocAnswer
+from evaluation.intervals import Bootstrap, share_of
+from evaluation.suites.protocol import IMPORTED, MAX_EXAMPLES, ModelAnswers, cut_text
+from evaluation.suites.voc.answers import VocAnswer, VocQuestions
 from evaluation.suites.voc.confusion import KINDS, measure_confusion
 from evaluation.suites.voc.emotions import measure_emotion
 from evaluation.suites.voc.label_counts import count_labels, count_levels
 from evaluation.suites.voc.label_measures import LEAF, measure_labels
 from evaluation.suites.voc.label_scores import score_level
-from evaluation.suites.voc.resampling import Bootstrap, bootstrap_scores
+from evaluation.suites.voc.resampling import bootstrap_scores
 from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
-from evaluation.suites.voc.support import TrainingLabels, assign_buckets
+from evaluation.suites.voc.support import TrainingLabels, assign_buckets, collect_labels, measure_lookup_floor
 from voc.labels.taxonomy import LEVELS, Taxonomy
 from voc.records.checks import find_damage
+from voc.run import Run
 
 UNKNOWN_LANGUAGE = "unknown"
+
+
+def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prompt_hash: str) -> dict[str, Any]:
+    """Return what `results.json` holds under `voc`: every figure, how the comments were asked, and what that cost.
+
+    Args:
+        run: The run.
+        questions: What was asked.
+        answers: What one model answered.
+        prompt_hash: Of the words that the comments were asked in; all that is known of a service's own evaluation.
+    """
+    lines, shards = answers.lines["voc"], answers.shards["voc"]
+    config = run.config
+    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
+    is_ours = prompt_hash == questions.prompt_hash
+    usage = [line["usage"] for line in lines]
+    return {
+        **measure_voc(questions.join(lines), questions.taxonomy, collect_labels(questions.training), bootstrap),
+        "prompt": {"variant": config.prompt.variant if is_ours else IMPORTED, "hash": prompt_hash},
+        "decoding": None if answers.entry.kind == IMPORTED else dict(questions.decoding),
+        "lookup_floor": measure_lookup_floor(questions.training, questions.test),
+        "usage": {
+            "prompt_tokens": sum(u["prompt_tokens"] for u in usage),
+            "completion_tokens": sum(u["completion_tokens"] for u in usage),
+            "wall_s": max((float(m.facts.get("wall_s", 0)) for m in shards), default=0.0),
+        },
+        "finish_reasons": dict(sorted(Counter(line["finish_reason"] for line in lines).items())),
+    }
+
+
+def pick_examples(questions: VocQuestions, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return up to two answers of each telling kind, the first ones in the order of the comments.
+
+    Kinds: `voc_<failure>` for unreadable answers, `voc_wrong` for readable ones with no right label.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for answer, line in zip(questions.join(lines), lines, strict=True):
+        kind = f"voc_{answer.failure}" if answer.failure else None
+        if kind is None and answer.gold and not answer.gold & answer.predicted:
+            kind = "voc_wrong"
+        if kind:
+            expected = "; ".join(sorted(" > ".join(label) for label in answer.gold)) or "no label"
+            found.setdefault(kind, []).append(
+                {
+                    "kind": kind,
+                    "suite": "voc",
+                    "custom_id": line["custom_id"],
+                    "question": answer.record.comment,
+                    "expected": expected,
+                    "text": cut_text(line["text"]),
+                }
+            )
+    return [example for kind in sorted(found) for example in found[kind][:MAX_EXAMPLES]]
 
 
 def measure_voc(

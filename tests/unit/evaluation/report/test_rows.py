@@ -2,15 +2,18 @@
 
 import io
 import json
+import random
 
 import pyarrow.parquet as pq
 import pytest
 
 from evaluation.gather import gather
 from evaluation.report.content import build_report
-from evaluation.report.history import Measured, explain_differences, judge_history
+from evaluation.report.rows import Measured, explain_differences, find_frontier, judge_history
 from evaluation.report.write import write_report
+from voc.config.night import DecisionConfig
 
+MICRO = DecisionConfig(voc_average="micro")
 SUITES = ("voc", "mmlu_log_likelihood", "mmlu_generative", "mmlu_letter")
 ASKED = {
     "voc": {"data_digest": "a" * 64, "asked": {"system_prompt_hash": None}, "parser": "2", "limit": None},
@@ -163,14 +166,32 @@ def test_the_base_says_what_was_asked_here_whatever_other_models_of_the_run_were
     voc = {"voc": {"data_digest": "a" * 64}}
     full = {**voc, "mmlu_generative": {"data_digest": "b" * 64}}
     mine = [Measured("n2", "a-closed-one", "", None, voc), Measured("n2", "base", "", None, full)]
-    history = judge_history(mine, [Measured("n1", "mix-75-25", "", results, full)], "micro")
+    history = judge_history(mine, [Measured("n1", "mix-75-25", "", results, full)], SUITES[:3], MICRO)
     assert [(row["run_ids"], row["reasons"]) for row in history["rows"]] == [(["n1"], {})]
 
 
 def test_a_row_that_declares_nothing_is_not_comparable_and_says_so(make_night):
     night = make_night("night-2")
     results = json.loads(night.store.read_bytes(f"{night.layout.results('base')}/results.json"))
-    history = judge_history([Measured("n2", "base", "", None, {})], [Measured("n1", "base", "", results, {})], "micro")
+    mine, others = Measured("n2", "base", "", None, {}), Measured("n1", "base", "", results, {})
+    history = judge_history([mine], [others], SUITES[:3], MICRO)
     assert [entry["reasons"] for entry in history["not_comparable"]] == [
         {"results": ["no suite declares how it asked"]}
     ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_frontier_is_what_no_other_point_beats(seed):
+    generator = random.Random(seed)
+    points = [(generator.randrange(6) / 5, generator.randrange(6) / 5) for _ in range(15)]
+
+    def is_beaten(point):
+        return any(o != point and o[0] >= point[0] and o[1] >= point[1] for o in points)
+
+    kept = [points[index] for index in find_frontier(points)]
+    assert kept == sorted({point for point in points if not is_beaten(point)})
+
+
+def test_of_equal_points_the_first_stays_on_the_frontier():
+    assert find_frontier([(1.0, 0.5), (1.0, 0.5), (0.5, 1.0)]) == [2, 0]
+    assert find_frontier([]) == []

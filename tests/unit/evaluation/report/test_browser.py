@@ -10,7 +10,7 @@ from PIL import Image
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.report.write import write_report
-from tests.unit.evaluation.chromium import Browser, find_chromium
+from tests.unit.evaluation.report.chromium import Browser, find_chromium
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed, so no page can be rendered")
 

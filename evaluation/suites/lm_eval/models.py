@@ -1,7 +1,9 @@
-"""lm-eval's completions model with the ladder of `evaluation.suites.lm_eval.scoring` and a part file.
+"""lm-eval's two models over this pipeline's clients, chats and log-likelihoods by the ladder of `scoring`; both keep a part file.
 
-One way is taken for all questions of a shard: the first of the ladder that the choices and the server allow, or the one that
-the configuration names. A context that is too long keeps its last `max_model_len - 2` tokens, counted in `truncated`.
+A chat whose last turn is the assistant's is continued, not answered (lm-eval's `gen_prefix`). A chat that is too long keeps
+its last `max_model_len - max_tokens` tokens, counted in `truncated`. Of log-likelihoods one way is taken for all questions of a
+shard: the first of the ladder that the choices and the server allow, or the one that the configuration names; a context that is
+too long keeps its last `max_model_len - 2` tokens, counted too.
 This module imports lm_eval, so it is itself imported inside functions only.
 
 Source: https://github.com/EleutherAI/lm-evaluation-harness/blob/main/docs/API_guide.md
@@ -10,21 +12,23 @@ Source: https://github.com/EleutherAI/lm-evaluation-harness/blob/main/docs/API_g
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance  # noqa: TID253
-from lm_eval.models.openai_completions import LocalCompletionsAPI  # noqa: TID253
+from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI  # noqa: TID253
 from tokenizers import Tokenizer
 
-from evaluation.clients.interface import RequestRefusedError, gather_all
+from evaluation.clients.interface import ChatClient, Completion, PromptTooLongError, RequestRefusedError, gather_all
 from evaluation.clients.openai_compatible import EndpointClient
-from evaluation.serving.endpoint import Endpoint
+from evaluation.clients.opening import open_client
+from evaluation.serving.endpoint import Endpoint, find_served_model, read_card, read_key
 from evaluation.shards.shard import PartFile
-from evaluation.suites.lm_eval.request_ids import request_id
+from evaluation.suites.lm_eval.run import ModelKind, request_id
 from evaluation.suites.lm_eval.scoring import (
     ECHO,
     LADDER,
@@ -34,15 +38,142 @@ from evaluation.suites.lm_eval.scoring import (
     describe_request,
     read_batch,
 )
-from voc.errors import EndpointError
+from voc.errors import EndpointError, ModelError
+from voc.models.folder import digest_model, read_model_file
 from voc.progress import Progress
+from voc.prompts import Message
+from voc.run import Run, find_model
 
+DEFAULT_MAX_TOKENS = 256
+MAX_STOPS = 4  # the protocol's limit
 QUESTIONS_PER_REQUEST = 8
 QUESTIONS_PER_ECHO = 256
 AUTO = "auto"
 LM_EVAL_RETRIES = 6
 LM_EVAL_TIMEOUT_S = 600
 _KEY_VARIABLE = "OPENAI_API_KEY"
+
+
+def make_model(run: Run, model: str, kind: ModelKind, *, concurrency: int, scoring: str, part: PartFile) -> Any:
+    """Return the lm-eval model of a served model.
+
+    Args:
+        run: The run.
+        model: Name of the model.
+        kind: Which requests it answers: chats, or log-likelihoods of raw text.
+        concurrency: Requests or questions in flight.
+        scoring: The wanted way of the ladder (log-likelihoods only).
+        part: Where finished questions go.
+
+    Raises:
+        EndpointError: If the model is not served, or another one is.
+        ModelError: If a tokenizer is needed and not there.
+    """
+    entry = find_model(run, model)
+    endpoint = find_served_model(run, model, entry.digest or digest_model(entry.uri))
+    key = read_key(endpoint.key_variable) if endpoint.kind != "bedrock" else ""
+    card = read_card(endpoint, key)
+    common: dict[str, Any] = {
+        "max_model_len": int(card.get("max_model_len") or run.config.serving.max_model_len),
+        "concurrency": concurrency,
+        "part": part,
+    }
+    if kind == "chat":
+        return ChatModel(endpoint, **common)
+    tokenizer = read_model_file(entry.uri, "tokenizer.json")
+    if tokenizer is None:
+        raise ModelError(f"{entry.uri} has no tokenizer.json", expected="a model folder in the Hugging Face layout")
+    return LogLikelihoodModel(endpoint, key, tokenizer=tokenizer, scoring=scoring, **common)
+
+
+class ChatModel(LocalChatCompletion):  # type: ignore[misc]
+    """`local-chat-completions` over this pipeline's client.
+
+    Args:
+        endpoint: The served model.
+        max_model_len: Tokens of prompt and answer that the server takes.
+        concurrency: Requests in flight.
+        part: Finished questions, `{custom_id, text, ...}`; those in it are not asked again.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, max_model_len: int, concurrency: int, part: PartFile) -> None:
+        super().__init__(
+            base_url=f"{endpoint.url}/chat/completions",
+            model=endpoint.model,
+            num_concurrent=concurrency,
+            max_length=max_model_len,
+            eos_string="",
+        )
+        self.endpoint = endpoint
+        self.retried: Counter[str] = Counter()
+        self._part = part
+
+    @property
+    def truncated(self) -> int:
+        """Chats of which only the end was asked."""
+        return sum(line["truncated"] for line in self._part.lines)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Return one answer per request, in order."""
+        asyncio.run(self._ask_all(requests))
+        texts = {line["custom_id"]: str(line["text"]) for line in self._part.lines}
+        return [texts[request_id(request)] for request in requests]
+
+    async def _ask_all(self, requests: Sequence[Instance]) -> None:
+        done = {line["custom_id"] for line in self._part.lines}
+        progress = Progress(f"chats {self.endpoint.model}", len(requests), "questions")
+        async with open_client(self.endpoint, concurrency=self._concurrent) as client:
+
+            async def ask(request: Instance) -> None:
+                chat, wishes = request.args
+                messages, (max_tokens, settings) = json.loads(chat.prompt), read_settings(wishes)
+                completion, truncated = await self._ask(client, messages, max_tokens, settings)
+                self._part.append(
+                    {
+                        "custom_id": request_id(request),
+                        "text": completion.text,
+                        "truncated": truncated,
+                        "finish_reason": completion.finish_reason,
+                        "prompt_tokens": completion.prompt_tokens,
+                        "completion_tokens": completion.completion_tokens,
+                    }
+                )
+                progress.advance(1, retries=client.retries)
+
+            await gather_all(ask(request) for request in requests if request_id(request) not in done)
+        self.retried.update(client.retried)
+        progress.finish(truncated=self.truncated)
+
+    async def _ask(
+        self, client: ChatClient, messages: list[Message], max_tokens: int, settings: dict[str, Any]
+    ) -> tuple[Completion, bool]:
+        if messages[-1]["role"] == "assistant":
+            settings |= {"add_generation_prompt": False, "continue_final_message": True}
+        try:
+            completion = await client.chat(messages, max_tokens=max_tokens, settings=settings)
+            # vLLM shortens an answer that has too little room left, and says nothing.
+            truncated = completion.finish_reason == "length" and completion.completion_tokens < max_tokens
+        except PromptTooLongError:
+            if self.endpoint.kind != "vllm":
+                raise
+            truncated = True
+        truncated = truncated and self.endpoint.kind == "vllm"  # others cut no prompts, and say when an answer is
+        if truncated:
+            kept = self.max_length + 1 - max_tokens
+            completion = await client.chat(messages, max_tokens=max_tokens, keep_last_tokens=kept, settings=settings)
+        return completion, truncated
+
+
+def read_settings(wishes: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Return longest answer and request fields from a task's `generation_kwargs`; sampling only if the task asks for it."""
+    settings = {name: value for name, value in wishes.items() if name not in {"until", "do_sample", "max_gen_toks"}}
+    if not wishes.get("do_sample"):
+        settings["temperature"] = 0
+    until = wishes.get("until") or []
+    stops = [until] if isinstance(until, str) else [stop for stop in until if stop]
+    if stops:
+        settings["stop"] = stops[:MAX_STOPS]
+    return int(wishes.get("max_gen_toks", DEFAULT_MAX_TOKENS)), settings
 
 
 class LogLikelihoodModel(LocalCompletionsAPI):  # type: ignore[misc]
