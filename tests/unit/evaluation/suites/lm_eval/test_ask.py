@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
@@ -16,7 +17,7 @@ from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import DIGEST, announce, make_run, write_questions
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.night import LmEvalTaskConfig
+from voc.config.night import GatedMetricConfig, LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
 from voc.run import find_model, read_models
 from voc.store.manifest import read_manifest
@@ -158,6 +159,39 @@ def test_gather_asks_for_the_shards_of_every_task(make_fake_run, server, tmp_pat
         results = json.loads(fake_run.store.read_bytes(f"{fake_run.layout.results(model.name)}/results.json"))
         figure = results["lm_eval_tasks"]["t"]["figures"]["echo_words"]["exact_match,first"]
         assert (figure["value"], figure["n"], figure["against_base"]["value"]) == (1.0, NUM, 0.0)
+
+
+@pytest.mark.parametrize(("max_loss", "outcome"), [(0.05, "fail"), (1.0, "pass")])
+def test_a_task_is_gated_on_by_name(make_fake_run, server, tmp_path, max_loss, outcome):
+    task = {"name": "t", "task": "echo_words", "folder": write_tasks(tmp_path / "tasks", 60)}
+    gate = {"suite": "lm_eval_t", "metric": "exact_match,first", "max_loss": max_loss}
+    fake_run = make_fake_run(evaluation__lm_eval_tasks=[task], decision__metrics=[gate])
+    for model in read_models(fake_run.run):
+        server.model = model.name
+        server.answer = lambda text, name=model.name: "no" if name == "mix-75-25" else text.removeprefix("Say ")
+        digest = fake_run.model_digest(model.name)
+        write_endpoint(fake_run.run, model.name, Endpoint(server.url, model.name, digest, "stand-in 0", ""))
+        evaluate_task(fake_run.run, model.name, "t", Shard(0, 1))
+    gather(fake_run.run)
+    mix = next(c for c in decide(fake_run.run)["candidates"] if c["name"] == "mix-75-25")
+    check = next(check for check in mix["checks"] if check["name"] == "lm_eval_t exact_match,first against base")
+    assert (check["outcome"], check["value"], check["n"]) == (outcome, -1.0, 60)
+    assert mix["verdict"] == ("NO-GO" if outcome == "fail" else "GO")
+
+
+def test_a_metric_that_the_task_has_not_is_refused_before_a_question_is_asked(tmp_path, server):
+    run = make_task_run(tmp_path, server, task="echo_words")
+    decision = run.config.decision.model_copy(
+        update={"metrics": (GatedMetricConfig(suite="lm_eval_t", metric="accuracy", max_loss=0.1),)}
+    )
+    with pytest.raises(ConfigError, match=r"no metric 'accuracy'.*exact_match,first, exact_match,letters"):
+        evaluate(replace(run, config=run.config.model_copy(update={"decision": decision})))
+    assert server.requests == []
+
+
+def test_a_task_may_name_its_own_way_of_scoring(tmp_path, server):
+    _, manifest = evaluate(make_task_run(tmp_path, server, task="colours", max_tokens=3, scoring="echo"))
+    assert manifest.facts["scoring"] == manifest.inputs["decoding"]["scoring"] == "echo"
 
 
 def test_missing_questions_of_one_model_are_refused(tmp_path, server):
