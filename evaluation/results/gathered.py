@@ -325,7 +325,7 @@ class Alarm(TypedDict):
     reading: Annotated[str, "log_likelihood, generative_strict or letter_constrained"]
     scope: Annotated[Literal["all", "group", "subject"], "of which questions"]
     name: Annotated[str, "of the group or subject, or all"]
-    accuracy: Annotated[Ratio, "seen"]
+    accuracy: Annotated[Ratio | None, "seen"]
     n: Annotated[Count, "questions"]
     chance: Annotated[Ratio, "what guessing reaches"]
 
@@ -415,7 +415,9 @@ class ModelResults(TypedDict):
 
     format: Annotated[str, "version of this file"]
     model: Annotated[MeasuredModel, "whose figures"]
-    coverage: Annotated[dict[str, str], "per suite that knows its items beforehand, `answered / expected`: always equal"]
+    coverage: Annotated[
+        dict[str, str], "per suite that knows its items beforehand, `answered / expected`: always equal"
+    ]
     cut_prompts: Annotated[dict[str, int], "per suite, prompts that did not fit the model's context"]
     voc: Annotated[VocResults, "test comments"]
     general: Annotated[GeneralResults, "multiple-choice questions"]
