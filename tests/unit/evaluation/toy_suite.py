@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from typing import ClassVar
 
 from evaluation.clients.interface import gather_all
 from evaluation.clients.opening import open_client
@@ -19,7 +20,7 @@ RIGHT = "right"
 
 
 class ToyReport(ReportPart):
-    figures = {"toy": ("toy_right",)}
+    figures: ClassVar = {"toy": ("toy_right",)}
 
     def build_figures(self, results, decision):
         return {"toy_right": results["toy"]}
@@ -31,7 +32,7 @@ class ToyReport(ReportPart):
 
 class ToySuite(Suite):
     name = "toy"
-    commands = {"toy": Command(f"{__name__}:run_toy", "ask toy questions", COMMAND_ARGUMENTS)}
+    commands: ClassVar = {"toy": Command(f"{__name__}:run_toy", "ask toy questions", COMMAND_ARGUMENTS)}
     report = ToyReport()
 
     def plan(self, config):
