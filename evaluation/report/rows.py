@@ -116,7 +116,7 @@ class Measured:
 
 
 def read_history(run: Run) -> tuple[list[Measured], list[Measured]]:
-    """Return what this run measured, and what all others did, newest first; a run that cannot be read is said, not fatal."""
+    """Return what this run measured, and what all others did, newest first; one that cannot be read is listed, not fatal."""
     found: list[tuple[str, str]] = []
     shards: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for key in run.store.list_keys(RUNS_PREFIX):
