@@ -1,6 +1,7 @@
 """A new suite is one file and one line: planned, checked, run, gathered, reported and gated on, and nothing else knows of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.items import read_items
+from evaluation.report.rows import build_row
+from evaluation.report.write import write_report
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites import registry
@@ -68,6 +71,17 @@ def test_it_is_run_gathered_reported_and_gated_on(evaluated):
     assert read_items(_read(evaluated, CUSTOMER, "items.parquet")).values("toy", "right") == [False] * len(WORDS)
     toy = next(suite for suite in registry.list_suites() if suite.name == "toy")
     assert toy.report.build_figures(results, evaluated.config.decision) == {"toy_right": results["toy"]}
+    write_report(evaluated.run)
+    text, page = (
+        evaluated.store.read_bytes(f"{evaluated.layout.report}/{name}").decode()
+        for name in ("report.txt", "index.html")
+    )
+    assert re.search(r"^customer only .* 0\.000$", text, re.MULTILINE)
+    night_before = json.loads(_read(evaluated, MIX, "results.json"))
+    del night_before["toy"]
+    row = build_row(night_before, evaluated.config.decision, {"voc"})
+    assert (row["toy_right"], row["voc_f1"]["n"]) == (None, 150)
+    assert f'<th colspan="1">Toy<span class="quiet">n = {len(WORDS)}</span></th>' in page
     decision = decide(evaluated.run)
     checks = {
         candidate["name"]: next(c for c in candidate["checks"] if c["name"] == "toy right against base")
