@@ -51,7 +51,7 @@ def test_a_server_that_was_started_by_hand_is_waited_for_too(tmp_path):
 def test_a_server_that_was_started_by_hand_is_not_waited_for_without_end(tmp_path):
     run = make_run(tmp_path, serving={"start_timeout_s": 10})
     times = iter([0.0, 1.0, 1.0 + 10 + START_MARGIN_S + 1])
-    with pytest.raises(ServingError, match="base is not healthy 611 s .*no endpoint"):
+    with pytest.raises(ServingError, match=r"base is not healthy 611 s .*no endpoint"):
         wait_for_endpoint(run, "base", KEY, UnwatchedServer(), clock=lambda: next(times), poll_s=0)
 
 
