@@ -79,19 +79,19 @@ docs: env ## Write docs/configuration.md from the configuration's own descriptio
 
 .PHONY: bench-data
 bench-data: env ## Our data pipeline against Hugging Face datasets + TRL, side by side (BENCH_DATA="--sizes 15000 --repeats 3")
-	@$(RAY_PYTHON) -m benchmarks.data_vs_datasets $(BENCH_DATA)
+	@$(RAY_PYTHON) -m benchmarks.data.vs_datasets $(BENCH_DATA)
 
 .PHONY: bench-train
 bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer on two cores (BENCH_TRAIN="--repeats 3 --output DIR")
-	@$(RAY_PYTHON) -m benchmarks.train_vs_trl $(BENCH_TRAIN)
+	@$(RAY_PYTHON) -m benchmarks.train.vs_trl $(BENCH_TRAIN)
 
 .PHONY: bench-ray
 bench-ray: env ## The same training under Ray Train and under torchrun, in turns of seconds (BENCH_RAY="--pairs 3 --steps 60 --workers 1")
-	@$(RAY_PYTHON) -m benchmarks.ray_share $(BENCH_RAY)
+	@$(RAY_PYTHON) -m benchmarks.train.ray_share $(BENCH_RAY)
 
 .PHONY: bench-score
 bench-score: env ## Scoring 1 M VOC predictions with 2,000 resamples against a scikit-learn loop (BENCH_SCORE="--rows 20000")
-	@$(RAY_PYTHON) -m benchmarks.score_vs_sklearn $(BENCH_SCORE)
+	@$(RAY_PYTHON) -m benchmarks.evaluation.score_vs_sklearn $(BENCH_SCORE)
 
 ##@ Help
 

@@ -17,19 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus.arms import ArmPlan, locate_rows, plan_arm
-from corpus.base_model import BaseModel
-from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus
+from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, read_inputs
+from corpus.encoding.base_model import BaseModel
+from corpus.encoding.encode import format_sample
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
-from corpus.file_places import localise
-from corpus.part_files import open_tokens
-from corpus.reading import read_inputs
+from corpus.ground.stored_file import localise
+from corpus.ground.tasks import TaskRunner, map_here
+from corpus.mixing.arms import ArmPlan, locate_rows, plan_arm
+from corpus.parts.part_files import open_tokens
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
-from corpus.show import format_sample
-from corpus.task_runner import TaskRunner, map_here
 from voc.config.arms import ArmConfig
+from voc.config.file import load_chosen_config
 from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError
 from voc.labels.taxonomy import Taxonomy
@@ -91,9 +91,9 @@ def _keep_lists(store: LocalStore, output: Path | None) -> None:
             print(f"written: {output}/{name}", file=sys.stderr, flush=True)
 
 
-def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+def run_mix(arguments: argparse.Namespace) -> None:
     """Print what a night would draw, and write the data card, the report and the lists of rows that are not used."""
-    output: Path = arguments.output
+    config, output = load_chosen_config(arguments), arguments.output
     with rehearse(config, with_workers=not arguments.without_ray, output=output) as night:
         report = build_report(night.corpus, night.plans, night.taxonomy, config.training.max_seq_len)
         card = render_card(report, title=f"Data of {config.name}", generated_for=arguments.config)
@@ -105,12 +105,13 @@ def run_mix(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     print(f"written: {output}/{', '.join(WRITTEN)}")
 
 
-def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+def run_show(arguments: argparse.Namespace) -> None:
     """Print one sample of an arm's training order.
 
     Raises:
         ConfigError: If there is no such arm or row.
     """
+    config = load_chosen_config(arguments)
     name = _choose_arm(arguments.arm, config).name
     with rehearse(config, with_workers=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == name)
@@ -133,7 +134,7 @@ def run_show(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
         print(format_sample(head, ids, learned, night.base.tokenizer))
 
 
-def run_export(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
+def run_export(arguments: argparse.Namespace) -> None:
     """Write an arm's rows and shares as the closed service takes them.
 
     Rows come first and stay: what keeps the shares from being written need not keep the rows.
@@ -141,7 +142,8 @@ def run_export(arguments: argparse.Namespace, config: NightforgeConfig) -> None:
     Raises:
         ConfigError: If there is no such arm, or its shares cannot be said in the service's words.
     """
-    arm, output = _choose_arm(arguments.arm, config), arguments.output
+    config, output = load_chosen_config(arguments), arguments.output
+    arm = _choose_arm(arguments.arm, config)
     with rehearse(config, with_workers=not arguments.without_ray) as night:
         plan = next(plan for plan in night.plans if plan.name == arm.name)
         usable = night.corpus.usable

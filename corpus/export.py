@@ -2,35 +2,39 @@
 
 Rows are read from the parts and written one at a time. Each file is read back, row by row, before it gets its name. The service
 mixes with general data of its own; ours are written too, so that both can be compared and a row can be used elsewhere.
+The `data_mixing` block is made in `voc.config.data_mixing`, since a configuration may state it too.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/userguide/prepare-data-text.html (bedrock-conversation-2024).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
 
-from corpus.arms import ArmPlan, locate_rows
 from corpus.build import read_records
-from corpus.readers import read_split
-from corpus.rows import InputSplit, RawRow
-from corpus.sources import UsableRows
-from corpus.writers import make_converse
+from corpus.mixing.arms import ArmPlan, locate_rows
+from corpus.parts.source_rows import UsableRows
+from corpus.sources.formats import read_split
+from corpus.sources.rows import InputSplit
 from voc.config.arms import ArmConfig
 from voc.config.data import SourceConfig
 from voc.config.data_mixing import format_data_mixing
 from voc.errors import ConfigError, IntegrityError
 from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares
-from voc.prompts import PromptVariant
-from voc.records.records import parse_general_record, parse_voc_record
+from voc.prompts import PromptVariant, render_answer, render_messages
+from voc.records.lines import RawRow
+from voc.records.records import GeneralRecord, VocRecord, parse_general_record, parse_voc_record
 from voc.records.refusals import RowError
 
+SCHEMA_VERSION = "bedrock-conversation-2024"
 DATASET_CATALOG = "sft_1p5_text_chat"  # of the service's recipe for its second generation, text only
 CUSTOMER_FILE, GENERAL_FILE, LEFT_OUT_FILE, BLOCK_FILE = (
     "customer.jsonl",
@@ -226,3 +230,31 @@ def _count_drawn(plan: ArmPlan, usable: Mapping[str, UsableRows], source: str) -
     counts = np.bincount(figures.categories[places], weights=weights, minlength=len(figures.category_names))
     total = counts.sum()
     return {name: float(n / total) for name, n in zip(figures.category_names, counts, strict=True) if n}
+
+
+def make_converse(record: VocRecord | GeneralRecord, variant: PromptVariant, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return the Converse training row of one record.
+
+    Raises:
+        RowError: If it has none: `plain_text`, `turns_not_alternating` (from a user to an assistant, after a system turn at
+            most) or `blank_turn`.
+    """
+    if isinstance(record, VocRecord):
+        answer = {"role": "assistant", "content": render_answer(record.segments)}
+        turns: Sequence[Mapping[str, str]] = [*render_messages(record.comment, variant, taxonomy), answer]
+    else:
+        turns = record.messages
+    system = [turn for turn in turns[:1] if turn["role"] == "system"]
+    others = turns[len(system) :]
+    roles = [turn["role"] for turn in others]
+    if not others:
+        raise RowError("plain_text", "it is plain text, which a chat format cannot say")
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        raise RowError("turns_not_alternating", f"its turns are {', '.join(roles[:6])}")
+    if any(not turn["content"].strip() for turn in turns):
+        raise RowError("blank_turn", "a turn is blank")
+    return {
+        "schemaVersion": SCHEMA_VERSION,
+        **({"system": [{"text": turn["content"]} for turn in system]} if system else {}),
+        "messages": [{"role": turn["role"], "content": [{"text": turn["content"]}]} for turn in others],
+    }

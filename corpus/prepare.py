@@ -14,15 +14,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from corpus.arms import SAMPLES_VERSION, plan_arm, write_arm
-from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, list_stored_files, read_records
-from corpus.file_places import store_file
-from corpus.held_out import write_held_out
-from corpus.reading import READ_AFTER, WATERMARKS, Reading, read_inputs
+from corpus.build import (
+    OVERLAPS,
+    QUARANTINE,
+    READ_AFTER,
+    WATERMARKS,
+    Corpus,
+    Reading,
+    build_corpus,
+    list_stored_files,
+    read_inputs,
+    read_records,
+)
+from corpus.ground.stored_file import store_file
+from corpus.ground.tasks import MapParts
+from corpus.mixing.arms import SAMPLES_VERSION, plan_arm, write_arm
+from corpus.mixing.held_out import write_held_out
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
-from corpus.task_runner import MapParts
 from voc.champion import read_champion
 from voc.labels.taxonomy import format_taxonomy
 from voc.models.folder import digest_model

@@ -23,7 +23,8 @@ from voc.labels.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 from voc.mmlu import MmluItem, load_mmlu
 from voc.models.folder import digest_model
 from voc.prompts import hash_comment_prompt, hash_prompt
-from voc.records.records import Segment, VocRecord, read_voc_rows
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import Segment, VocRecord
 from voc.run import ModelEntry, Run
 from voc.store.manifest import Manifest, read_manifest, verify_directory
 

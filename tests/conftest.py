@@ -31,7 +31,7 @@ for folder in (REPOSITORY / "dags", REPOSITORY / "plugins", REPOSITORY):
         sys.path.insert(0, str(folder))
 
 if importlib.util.find_spec("ray"):
-    from corpus.ray_session import set_ray_variables
+    from corpus.ground.tasks import set_ray_variables
 
     set_ray_variables()  # Ray reads its authentication mode once per process, and a test file may import it at its top
 

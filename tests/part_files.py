@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.parts import PartFile
+from corpus.parts.part_files import PartFile
 
 
 def write_parts(

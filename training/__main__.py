@@ -16,8 +16,8 @@ from voc.run import add_run_arguments, open_run
 
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare the run's data."""
+    from corpus.ground.tasks import TaskRunner, map_here
     from corpus.prepare import prepare
-    from corpus.task_runner import TaskRunner, map_here
 
     run = open_run(arguments.store_uri, arguments.run_id)
     with run.timed("prepare"):

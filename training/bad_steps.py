@@ -15,8 +15,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from corpus.row_ids import read_row_ids
-from corpus.samples import Sample
+from corpus.mixing.samples import Sample
+from corpus.parts.part_files import read_row_ids
 from training.job import TrainingJob
 from training.process_group import Ranks
 from voc.errors import VocError

@@ -20,7 +20,9 @@ import torch
 
 from training.prefixes import NO_STEM, Group, Segment, group_by_prefix, lay_out_segments
 
-IGNORE_INDEX = -100  # as in corpus.encode, which needs packages that a bare CUDA machine lacks; a test compares them
+IGNORE_INDEX = (
+    -100
+)  # as in corpus.encoding.encode, which needs packages that a bare CUDA machine lacks; a test compares them
 
 Passes = tuple[tuple[tuple[int, ...], ...], ...]  # [ranks][passes] indices of samples
 

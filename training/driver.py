@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from corpus.ray_session import names_cluster, ray_session
+from corpus.ground.tasks import names_cluster, ray_session
 from training.capacity import WorkerRequest, check_capacity, explain_shortage, read_cluster
 from training.job import TrainingJob, is_trained, open_job
 from training.ray_trainer import build_trainer, set_train_variables

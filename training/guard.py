@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from statistics import median
 
-from corpus.samples import Sample
+from corpus.mixing.samples import Sample
 from training.bad_steps import BadStep, record_bad_step
 from training.job import TrainingJob
 from training.metrics import StepFigures, list_steps

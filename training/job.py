@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from corpus.base_model import BaseModel, open_base
-from corpus.samples import SampleReader
+from corpus.encoding.base_model import BaseModel, open_base
+from corpus.mixing.samples import SampleReader
 from voc.config.night import NightforgeConfig
 from voc.config.training import ExpertsConfig, TrainingConfig
 from voc.errors import ConfigError, TrainingError

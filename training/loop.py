@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from corpus.samples import Sample
+from corpus.mixing.samples import Sample
 from training.batches import Batch, Document, build_batch, plan_packed_passes, plan_passes
 from training.checkpoint import Checkpoints
 from training.ending import Ending

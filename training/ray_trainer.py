@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from corpus.ray_session import names_cluster
+from corpus.ground.tasks import names_cluster
 from training.capacity import WorkerRequest
 
 # A node that lives for one training is not drained, has no dashboard that would show metrics and events of tasks, and gets no

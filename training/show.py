@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpus.show import format_sample
+from corpus.encoding.encode import format_sample
 from training.job import open_job
 from voc.run import Run
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from corpus.samples import SampleReader
+from corpus.mixing.samples import SampleReader
 from training.batches import Batch, Document, build_batch, pack_first_fit_decreasing
 from training.job import TrainingJob
 from training.metrics import StepFigures

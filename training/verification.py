@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 import transformers
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from corpus.base_model import load_tokenizer
+from corpus.encoding.base_model import load_tokenizer
 from training.batches import Batch
 from training.model import read_weights
 from training.verification_card import refuse

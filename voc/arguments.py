@@ -87,7 +87,8 @@ def build_parser(prog: str, description: str | None, commands: Mapping[str, Comm
     for name, command in commands.items():
         group, _, last = name.rpartition(" ")
         if group not in groups:
-            groups[group] = groups[""].add_parser(group).add_subparsers(required=True, metavar="KIND")
+            kinds = groups[""].add_parser(group, help=command.help)
+            groups[group] = kinds.add_subparsers(required=True, metavar="KIND")
         one = groups[group].add_parser(last, help=command.help, description=command.help)
         one.set_defaults(run=command.run)
         for each in command.arguments:

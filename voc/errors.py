@@ -89,10 +89,6 @@ class PreemptedError(TrainingError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: the same command again may succeed
 
 
-class WorkerError(VocError):
-    """A worker process of this machine was ended before its tasks were done."""
-
-
 class ServingError(VocError):
     """A model endpoint did not become healthy, or died."""
 

@@ -1,7 +1,7 @@
 """How many rows each source and category gives to a training run.
 
 The plan is exact and small: counts and a seed, written to `mixture.json` before anything expensive starts. Which rows, and
-in which order, follows from it alone (`corpus.order`). Weights counted in tokens are planned in `corpus.draw`.
+in which order, follows from it alone (`corpus.mixing.order`). Weights counted in tokens are planned in `corpus.mixing.draw`.
 
 Source: largest remainder (Hamilton's method), Balinski and Young, "Fair Representation", 1982.
 """

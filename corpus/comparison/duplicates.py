@@ -18,21 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from corpus.comparison.leak_check import confirm_leaks
 from corpus.comparison.near_duplicates import NUM_PERM
-from corpus.comparison.row_groups import (
+from corpus.comparison.row_matches import (
+    RowMatches,
     RowTable,
+    SignatureTask,
+    confirm_leaks,
     find_conflicts,
     find_first_equal,
     find_first_equal_among,
     is_repeated,
+    match_rows,
     order_parts,
     read_table,
+    write_signatures,
 )
-from corpus.comparison.row_matches import RowMatches, match_rows
-from corpus.comparison.signatures import SignatureTask, write_signatures
-from corpus.parts import PartFile, read_cells
-from corpus.task_runner import MapParts
+from corpus.ground.tasks import MapParts
+from corpus.parts.part_files import PartFile, read_cells
 from voc.config.data import DuplicatesConfig
 from voc.errors import DataError
 

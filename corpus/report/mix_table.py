@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from corpus.report.report_view import (
+from corpus.report.data_report import (
+    NOT_COMPUTED,
     count_unseen_in_training,
     count_used,
     list_coverage,
@@ -22,7 +23,6 @@ from corpus.report.report_view import (
 )
 from voc.text_table import MAX_WIDTH, format_columns, make_printable
 
-NOT_COMPUTED = "not computed"
 COUNTED_KEYS = {
     "refused": "refused",
     "dropped": "left out",

@@ -7,7 +7,8 @@ Writes: decision.json {verdict, promoted, candidates, references, thresholds, ch
 
 Binding checks of a candidate: VOC F1 gain over every reference; accuracy against the base in both general protocols (the
 champion's is shown, but a loss there is bounded by the base already); schema leaks; unreadable VOC answers; and that the
-champion is still the one that was compared. Of several GO the one with the highest VOC F1 is promoted.
+champion is still the one that was compared. Of several GO the one with the highest VOC F1 is selected
+(the key `promoted` of the file): whether it becomes the champion is up to `promote`.
 """
 
 from __future__ import annotations
@@ -101,12 +102,12 @@ def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]
     outdated = _explain_outdated(run, references)
     judged = [_judge(run, model, references, items, confidence=confidence, outdated=outdated) for model in candidates]
     going = [candidate for candidate in judged if candidate["verdict"] == "GO"]
-    best = max(going, key=lambda candidate: candidate["voc_f1"], default=None)
+    selected = max(going, key=lambda candidate: candidate["voc_f1"], default=None)
     verdicts: list[Verdict] = [candidate["verdict"] for candidate in judged]
     return {
         "format": DECISION_FORMAT,
-        "verdict": "GO" if best else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "NO-GO",
-        "promoted": best["name"] if best else None,
+        "verdict": "GO" if selected else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "NO-GO",
+        "promoted": selected["name"] if selected else None,
         "candidates": judged,
         "references": [_describe(run, model) for model in references],
         "thresholds": config.model_dump(mode="json"),

@@ -26,6 +26,11 @@ from voc.config.night import DecisionConfig
 
 Outcome = Literal["pass", "fail", "open"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
+OUTCOME_WORDS: dict[Outcome, str] = {
+    "pass": "PASS: ",
+    "fail": "FAIL: ",
+    "open": "UNDECIDED: the interval contains the limit, ",
+}
 PROTOCOL_TITLES = {LOG_LIKELIHOOD: "log-likelihood accuracy", GENERATIVE: "strict generative accuracy"}
 
 
@@ -59,18 +64,22 @@ class Check:
 
     @property
     def reason(self) -> str:
-        """Say it in one line."""
-        said = {"pass": "holds", "fail": "does not hold", "open": "cannot be told yet"}[self.outcome]
-        sign = "" if self.rule == "<=" else "+"  # a share has no sign, a difference always shows it
-        value, low, high, threshold = (
-            format(figure, f"{sign}.4f") for figure in (self.value, self.low, self.high, self.threshold)
-        )
+        """Return one line: the outcome, the figure with its interval, the limit, the number of items."""
+        kind, sign = ("share", "") if self.rule == "<=" else ("change", "+")  # a change always shows its sign
+        value, low, high = (format(figure, f"{sign}.3f") for figure in (self.value, self.low, self.high))
+        seen = f"{kind} {value} [{low}, {high}], limit {format_limit(self.threshold, sign)}"
         detail = f", {self.detail}" if self.detail else ""
-        return f"{self.name}: {value} [{low}, {high}] {self.rule} {threshold} {said} (n {self.n}{detail})"
+        return f"{self.name}: {OUTCOME_WORDS[self.outcome]}{seen} (n {self.n}{detail})"
 
     def to_json(self) -> dict[str, Any]:
         """Return fields and reason."""
         return {**asdict(self), "reason": self.reason}
+
+
+def format_limit(limit: float, sign: str) -> str:
+    """Return a limit with three decimals, and with more where somebody set more."""
+    text = format(limit, f"{sign}.3f")
+    return text if float(text) == limit else format(limit, f"{sign}g")
 
 
 def judge(interval: Interval, threshold: float, rule: Literal[">", ">=", "<="]) -> Outcome:

@@ -91,8 +91,8 @@ def _held_out_rows(trainings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def format_decision(decision: Mapping[str, Any]) -> list[str]:
     """Return the verdicts with their reasons as lines."""
-    promoted = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{promoted}"]
+    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
+    lines = [f"decision: {decision['verdict']}{selected}"]
     for candidate in decision["candidates"]:
         lines.append(f"  {candidate['title']}: {candidate['verdict']}")
         lines += [f"    - {reason}" for reason in candidate["reasons"]]

@@ -21,7 +21,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-import benchmarks.train_gpu
+import benchmarks.engine.train_gpu
 import training.muon
 print("loaded", len([name for name in sys.modules if name.startswith("training.")]))
 """

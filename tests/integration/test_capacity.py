@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import RUN_ID, create_tiny_run

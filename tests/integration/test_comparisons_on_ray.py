@@ -1,4 +1,4 @@
-"""The comparison of texts in workers and on a local Ray: what one process finds, and named errors that cross processes."""
+"""The comparison of texts on a local Ray: what one process finds, and named errors that cross processes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from corpus.comparison.contamination import find_contamination
+from corpus.comparison.contamination import EvaluationSet, find_contamination
 from corpus.comparison.duplicates import find_duplicates
-from corpus.comparison.evaluation_ngrams import EvaluationSet
-from corpus.comparison.signatures import SignatureTask, write_signatures
-from corpus.ray_session import list_worker_variables, map_on_ray
-from corpus.task_runner import MapParts, map_here
-from corpus.worker_pool import WorkerPool
+from corpus.comparison.row_matches import SignatureTask, write_signatures
+from corpus.ground.tasks import MapParts, list_worker_variables, map_here, map_on_ray
 from tests.part_files import write_parts
 from tests.ray_head import RayHead
 from voc.config.data import ContaminationConfig, DuplicatesConfig
@@ -57,11 +54,9 @@ def compare(folder: Path, map_parts: MapParts) -> tuple[object, ...]:
     return dropped, duplicates.to_json(), contamination.to_json()
 
 
-def test_workers_and_ray_find_what_one_process_finds(connected: None, tmp_path: Path) -> None:
+def test_ray_finds_what_one_process_finds(connected: None, tmp_path: Path) -> None:
     here, on_ray = compare(tmp_path / "here", map_here), compare(tmp_path / "ray", map_on_ray)
-    with WorkerPool(2) as pool:
-        in_workers = compare(tmp_path / "workers", pool.map)
-    assert here == on_ray == in_workers
+    assert here == on_ray
     assert len(here[0]["a"]) == 105  # type: ignore[index]
 
 

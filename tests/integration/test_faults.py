@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.fault_injection.launch import Fault, FaultyTraining, train_without_ray
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run

@@ -1,4 +1,4 @@
-"""Prepare in worker processes and on Ray Data: the same files as in one process, whichever worker made which part."""
+"""Prepare on Ray Data: the same files as in one process, whichever worker made which part."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from voc.store.manifest import read_manifest, verify_directory
 
@@ -21,13 +21,12 @@ pytestmark = pytest.mark.integration
 PREPARE = """
 import sys
 from corpus.prepare import prepare
-from corpus.task_runner import TaskRunner
+from corpus.ground.tasks import TaskRunner
 from voc.run import open_run
 
 if __name__ == "__main__":
-    with TaskRunner(max_tasks_here=0, on_ray=sys.argv[1] == "ray") as runner:
-        prepare(open_run(*sys.argv[2:]), runner)
-    assert ("ray" in sys.modules) == (sys.argv[1] == "ray")
+    with TaskRunner(on_ray=True) as runner:
+        prepare(open_run(*sys.argv[1:]), runner)
 """
 
 
@@ -36,13 +35,12 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", ["workers", "ray"])
-def test_workers_and_ray_write_what_one_process_writes(way: str, make_run: Callable[..., Any], tmp_path: Path) -> None:
+def test_ray_writes_what_one_process_writes(make_run: Callable[..., Any], tmp_path: Path) -> None:
     here, there = make_run("here"), make_run("there")
     prepare(here, map_here)
     script = tmp_path / "prepare_there.py"
     script.write_text(PREPARE)
-    done = run_python(str(script), way, there.store.uri, there.layout.run_id)
+    done = run_python(str(script), there.store.uri, there.layout.run_id)
     assert done.returncode == 0, done.stderr
     assert "data prepared" in done.stdout
     for prefix in (here.layout.samples("mixed"), here.layout.samples("customer")):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.conftest import REPOSITORY
 from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model

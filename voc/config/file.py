@@ -5,6 +5,7 @@ Every mistake of a file is reported at once, each with its key path, the value s
 
 from __future__ import annotations
 
+import argparse
 import copy
 import difflib
 import json
@@ -16,6 +17,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from voc.arguments import parse_overrides
 from voc.config.night import NightforgeConfig
 from voc.config.presets import merge, read_preset
 from voc.config.training import TrainingConfig
@@ -50,6 +52,15 @@ def load_config(
             f"{path}: {'; '.join(missing.values())}", remedy="set the variable, or write ${NAME:-default}"
         )
     return check_config(tree, str(path))
+
+
+def load_chosen_config(arguments: argparse.Namespace) -> NightforgeConfig:
+    """Read the configuration that a command line names (`voc.arguments.CONFIG_ARGUMENTS`).
+
+    Raises:
+        ConfigError: If a value of `--set` cannot be read, or with everything that is wrong in the file.
+    """
+    return load_config(arguments.config, overrides=parse_overrides(arguments.set))
 
 
 def check_config(tree: Mapping[str, Any], origin: str) -> NightforgeConfig:

@@ -33,7 +33,8 @@ from typing import Any
 from voc.errors import ConfigError, DataError
 from voc.importers.acos_labels import label_of, make_taxonomy
 from voc.labels.taxonomy import LabelPath, Taxonomy, format_taxonomy, parse_taxonomy
-from voc.records.records import RowError, Segment, VocRecord, read_voc_rows
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import RowError, Segment, VocRecord
 from voc.store.base import Store
 from voc.store.manifest import Manifest, commit_folder, digest_bytes, read_manifest
 from voc.store.uri import open_uri

@@ -2,7 +2,7 @@
 
 A step has a few moments at which most is alive: the loss, the backward pass of the last layer and of the first, the
 gradient of the embedding, the update. Each is itemised; the largest is the peak. Pure arithmetic on config.json and the
-training settings, so that a preflight without torch can do it. `benchmarks/memory_plan_check.py` compares it with
+training settings, so that a preflight without torch can do it. `benchmarks/engine/memory_plan_check.py` compares it with
 measured peaks.
 
 The figures are those of full passes (`micro_batch_size` x `max_seq_len` tokens) in which every token is learned: an upper

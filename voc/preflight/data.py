@@ -1,59 +1,139 @@
 """The checks of `voc.preflight.preflight` that look at data: what can be seen in seconds, without a tokenizer.
 
-A source that is one JSONL file of moderate size is read as a whole. Of a larger one the first rows are read; of folders, prefixes
-and other formats it is only seen that there are files. `prepare` reads and checks everything, before an accelerator is used.
+Rows are read and judged as `prepare` reads and judges them (`voc.records.acceptance`). The test set is read as a whole, and so
+is a source that is one file of JSON lines, packed or not, of moderate size. Of a larger one the first rows are read. Into
+folders, prefixes and other formats preflight does not look: it sees that there are files, and its finding says so. `prepare`
+reads and checks everything, before an accelerator is used.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from voc.config.arms import ArmConfig
 from voc.config.data import DataConfig, SourceConfig
 from voc.config.night import NightforgeConfig
 from voc.errors import ObjectNotFoundError, TaxonomyError
-from voc.labels.changes import TaxonomyChanges, parse_changes
-from voc.labels.taxonomy import Taxonomy, parse_taxonomy
+from voc.labels.changes import parse_changes
+from voc.labels.taxonomy import parse_taxonomy
 from voc.mixture import Stratum, plan_mixture
-from voc.records.checks import RowChecks
-from voc.records.records import Accepted, VocRecord, check_quarantine, read_general_rows, read_voc_rows
-from voc.records.redaction import Redactor
+from voc.records.acceptance import (
+    DUPLICATE_ID,
+    Accepted,
+    AnyRecord,
+    RepeatedIds,
+    RowRules,
+    accept_rows,
+    check_damage,
+    check_quarantine,
+)
+from voc.records.lines import Line, is_gzip, read_lines, read_objects
+from voc.records.records import VocRecord
+from voc.records.refusals import Rejection
 from voc.store.uri import open_uri, read_uri
 
 MAX_READ_BYTES = 8 << 20
 
-T = TypeVar("T")
+Record = TypeVar("Record", bound=AnyRecord)
 
 
-@dataclass(frozen=True)
 class RowReader:
-    """Reads customer records as `prepare` will, but for the language of a comment: its model is not in every environment.
+    """Reads files of rows as `prepare` will, but for the language of a comment: its model is not in every environment."""
 
-    Attributes:
-        data: The data section.
-        taxonomy: The labels.
-        changes: How labels of older taxonomies are carried over, or None.
-    """
+    def __init__(self, data: DataConfig, rules: RowRules) -> None:
+        """Take the rules of a run.
 
-    data: DataConfig
-    taxonomy: Taxonomy
-    changes: TaxonomyChanges | None
+        Args:
+            data: The data section.
+            rules: What is done with a row; of the test set and customer sources only if it has a taxonomy.
+        """
+        self._data = data
+        self._rules = rules
+        self.has_taxonomy = rules.taxonomy is not None
 
-    def read(self, raw: bytes) -> Accepted[VocRecord]:
-        """Read JSONL; what is said about refused rows holds no personal data that the configuration redacts."""
-        checks = RowChecks(self.data.label_matching, self.data.overlapping_segments)
-        return redact_refusals(read_voc_rows(raw, self.taxonomy, checks=checks, changes=self.changes), self.data)
+    def read_test(self) -> Accepted[VocRecord]:
+        """Read the whole test set; a repeated id is a refused row.
+
+        Raises:
+            DataError: If the test set is empty, not whole, or more of it is refused than allowed.
+        """
+        accepted, _ = self._read(self._data.test, self._accept_once(), None)
+        self._check(accepted, self._data.test)
+        return accepted
+
+    def read_customer(self, uri: str) -> tuple[Accepted[VocRecord], bool, int]:
+        """Read the beginning of a file of customer records.
+
+        Returns:
+            Its rows, whether that was the whole file, and how many rows have an id that an earlier one has: `prepare` drops them.
+
+        Raises:
+            DataError: If it is empty, not whole, or more of it is refused than allowed.
+        """
+        accepted, is_whole = self._read(uri, self._accept_once(), MAX_READ_BYTES)
+        kept = tuple(refused for refused in accepted.rejections if refused.reason != DUPLICATE_ID)
+        num_repeated = len(accepted.rejections) - len(kept)
+        accepted = Accepted(accepted.rows, kept)
+        self._check(accepted, uri)
+        return accepted, is_whole, num_repeated
+
+    def read_general(self, source: SourceConfig) -> tuple[Accepted[Any], bool]:
+        """Read the beginning of a file of general rows, and tell whether that was the whole file.
+
+        Raises:
+            DataError: If it is empty, not whole, or more of it is refused than allowed.
+        """
+        accepted, is_whole = self._read(
+            source.uri, lambda value: self._rules.accept_general(value, source.category), MAX_READ_BYTES
+        )
+        self._check(accepted, source.uri)
+        return accepted, is_whole
+
+    def _accept_once(self) -> Callable[[dict[str, Any]], VocRecord]:
+        ids = RepeatedIds()
+
+        def accept(value: dict[str, Any]) -> VocRecord:
+            record = self._rules.accept_voc(value)
+            ids.check(record)
+            return record
+
+        return accept
+
+    def _read(
+        self, uri: str, accept: Callable[[dict[str, Any]], Record], max_bytes: int | None
+    ) -> tuple[Accepted[Record], bool]:
+        """Read a file, or its lines that begin in its first bytes; refusals hold no personal data that is redacted."""
+        store, key = open_uri(uri)
+        with store.open_stream(key) as file:
+            lines = read_lines(file, is_packed=is_gzip(uri), max_row_bytes=self._data.max_row_bytes)
+            head = _Head(lines, max_bytes)
+            accepted = accept_rows(read_objects(head, self._data.max_row_bytes), accept)
+        refused = tuple(self._rules.redact_rejection(row) for row in accepted.rejections)
+        return Accepted(accepted.rows, refused), head.is_whole
+
+    def _check(self, accepted: Accepted[Any], origin: str) -> None:
+        if self._data.damaged_files == "error":
+            check_damage(accepted, origin)
+        check_quarantine(accepted, origin, self._data.max_quarantine_ratio)
 
 
-def redact_refusals(accepted: Accepted[T], data: DataConfig) -> Accepted[T]:
-    """Return the same with what is said about refused rows redacted."""
-    redactor = Redactor(data.redaction.kinds, data.redaction.order_number_pattern)
-    refused = tuple(replace(row, detail=redactor.redact(row.detail)[0]) for row in accepted.rejections)
-    return Accepted(accepted.rows, refused)
+class _Head:
+    """The lines that begin in the first bytes of a file (None: all of them), and whether there are no others."""
+
+    def __init__(self, lines: Iterator[Line | Rejection], max_bytes: int | None) -> None:
+        self._lines = lines
+        self._max_bytes = max_bytes
+        self.is_whole = True
+
+    def __iter__(self) -> Iterator[Line | Rejection]:
+        for line in self._lines:
+            if self._max_bytes is not None and isinstance(line, Line) and line.offset >= self._max_bytes:
+                self.is_whole = False
+                return
+            yield line
 
 
 def check_taxonomy(data: DataConfig) -> tuple[RowReader, str]:
@@ -67,21 +147,20 @@ def check_taxonomy(data: DataConfig) -> tuple[RowReader, str]:
     changes = None
     if data.taxonomy_changes is not None:
         changes = parse_changes(_read_text(data.taxonomy_changes), data.taxonomy_changes, taxonomy)
-    return RowReader(data, taxonomy, changes), f"{data.taxonomy}: {len(taxonomy.leaves)} leaves"
+    rules = RowRules(data, taxonomy, changes, check_languages=False)
+    return RowReader(data, rules), f"{data.taxonomy}: {len(taxonomy.leaves)} leaves"
 
 
 def check_test(data: DataConfig, reader: RowReader | None) -> tuple[frozenset[str], str]:
     """Read the whole test set and return its comments.
 
     Raises:
-        DataError: If it is empty, or more of it is refused than allowed.
+        DataError: If it is empty, not whole, or more of it is refused than allowed.
     """
-    raw = read_uri(data.test)
     if reader is None:
-        return frozenset(), _without_taxonomy(data.test)
-    accepted = reader.read(raw)
-    check_quarantine(accepted, data.test, data.max_quarantine_ratio)
-    return _comments(accepted), _describe_rows(data.test, accepted)
+        return frozenset(), _look_without_taxonomy(data.test)
+    accepted = reader.read_test()
+    return _comments(accepted), _describe_rows(data.test, accepted) + _describe_languages(data)
 
 
 def check_source(
@@ -90,24 +169,24 @@ def check_source(
     """Look at a training source; if it was read as a whole, return how many rows are usable, per category if it has any.
 
     Raises:
-        DataError: If it is empty, or more of it is refused than allowed.
+        DataError: If it is empty, not whole, or more of it is refused than allowed.
     """
-    if not _is_one_jsonl(source):
-        return None, _describe_files(source)
-    raw, is_whole = _read_head(source.uri)
+    unread = _find_reason_not_to_read(source)
+    if unread:
+        return None, _describe_files(source, unread)
     if source.format == "general":
-        general = redact_refusals(read_general_rows(raw), data)
-        check_quarantine(general, source.uri, data.max_quarantine_ratio)
+        general, is_whole = (reader or RowReader(data, RowRules(data, None))).read_general(source)
         counts = Counter(Stratum(source.name, row.category) for row in general.rows)
         return (dict(counts) if is_whole else None), _describe_rows(source.uri, general, is_whole=is_whole)
     if reader is None:
-        return None, _without_taxonomy(source.uri)
-    accepted = reader.read(raw)
-    check_quarantine(accepted, source.uri, data.max_quarantine_ratio)
+        return None, _look_without_taxonomy(source.uri)
+    accepted, is_whole, num_repeated = reader.read_customer(source.uri)
+    also = f", {num_repeated} more repeat an id and are dropped" if num_repeated else ""
     shared = len(_comments(accepted) & test_comments)
-    also = f", {shared} comments are also in the test set" if shared else ""
+    also += f", {shared} comments are also in the test set" if shared else ""
     counts = Counter({Stratum(source.name): len(accepted.rows)})
-    return (dict(counts) if is_whole else None), _describe_rows(source.uri, accepted, is_whole=is_whole) + also
+    said = _describe_rows(source.uri, accepted, is_whole=is_whole) + also + _describe_languages(data)
+    return (dict(counts) if is_whole else None), said
 
 
 def _read_text(uri: str) -> str:
@@ -136,39 +215,42 @@ def _comments(accepted: Accepted[VocRecord]) -> frozenset[str]:
     return frozenset(record.comment for record in accepted.rows)
 
 
-def _describe_rows(uri: str, accepted: Accepted[T], *, is_whole: bool = True) -> str:
+def _describe_rows(uri: str, accepted: Accepted[Any], *, is_whole: bool = True) -> str:
     refused = ", ".join(f"{reason} {count}" for reason, count in accepted.counts.items())
     head = "" if is_whole else "the first "
-    return f"{uri}: {head}{len(accepted.rows)} rows" + (f", refused: {refused}" if refused else "")
+    rest = "" if is_whole else "; the others were not looked at: `prepare` reads and checks them"
+    return f"{uri}: {head}{len(accepted.rows)} rows" + (f", refused: {refused}" if refused else "") + rest
 
 
-def _without_taxonomy(uri: str) -> str:
+def _describe_languages(data: DataConfig) -> str:
+    return "; languages were not checked: `prepare` does it" if data.languages else ""
+
+
+def _look_without_taxonomy(uri: str) -> str:
+    store, key = open_uri(uri)
+    store.open_stream(key).close()  # a missing file is a finding of its own
     return f"{uri} is there; its rows were not checked, because data.taxonomy cannot be used"
 
 
-def _is_one_jsonl(source: SourceConfig) -> bool:
-    return source.reader in {"auto", "jsonl"} and source.uri.endswith(".jsonl") and not source.date_partitions
+def _find_reason_not_to_read(source: SourceConfig) -> str:
+    """Say why a source is not looked into here; empty: it is one file of JSON lines."""
+    if source.date_partitions:
+        return "it is a folder of days"
+    if source.reader not in {"auto", "jsonl"}:
+        return f"it is read as {source.reader}"
+    name = source.uri.lower().removesuffix(".gz")
+    return "" if name.endswith(".jsonl") and not Path(source.uri).is_dir() else "it is not one file of JSON lines"
 
 
-def _read_head(uri: str) -> tuple[bytes, bool]:
-    """Return the object, or of a large one its first whole lines, and whether it is the whole."""
-    store, key = open_uri(uri)
-    with store.open_stream(key) as stream:
-        data = stream.read(MAX_READ_BYTES + 1)
-    if len(data) <= MAX_READ_BYTES:
-        return data, True
-    return data[: data.rfind(b"\n") + 1], False
-
-
-def _describe_files(source: SourceConfig) -> str:
+def _describe_files(source: SourceConfig, unread: str) -> str:
     """Say what is there without reading it.
 
     Raises:
         ObjectNotFoundError: If nothing is there.
     """
-    later = "its rows are read and checked by `prepare`"
+    later = f"not looked into, because {unread}: its rows are read and checked by `prepare`"
     if source.reader == "datasets" and not Path(source.uri).exists():
-        return f"{source.uri} is taken as a hub data set; that it exists was not checked"
+        return f"{source.uri} is taken as a hub data set; that it exists was not checked, and it was {later}"
     store, key = open_uri(source.uri)
     if store.exists(key):
         return f"{source.uri} is there; {later}"

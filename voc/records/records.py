@@ -1,8 +1,8 @@
-"""The rows that training and evaluation read, and the reasons for which a row is refused.
+"""The rows that training and evaluation read, and the reasons for which one row is refused.
 
 A VOC record is `{id, comment, segments: [{content, L1, L2, L3, L4, emotion}], lang?, source?, created_at?}`. A general row
 is OpenAI chat `{messages, category?}` or, for plain text continuation, `{prompt, completion, category?}`.
-A bad row never stops the reading of its file: it becomes a `Rejection` that keeps the raw line.
+`voc.records.acceptance` applies this to files, with what a run's configuration says.
 
 Reasons of a refused VOC record: `schema`, `empty_comment`, `encoding_damage`, `not_a_number`, `label_not_in_taxonomy`,
 `label_retired`, `label_split`, `segment_not_verbatim`, `segments_overlap`, `language_malformed`, `language_not_expected`.
@@ -10,17 +10,15 @@ Reasons of a refused VOC record: `schema`, `empty_comment`, `encoding_damage`, `
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from voc.errors import DataError
 from voc.labels.taxonomy import LEVELS, LabelPath, Taxonomy
 from voc.records.checks import RowChecks, check_language, explain_not_verbatim, find_overlap
 from voc.records.label_reading import LabelReader
-from voc.records.refusals import Rejection, RowError, describe, get_text, is_text
+from voc.records.refusals import RowError, describe, get_text, is_text
 from voc.records.text_damage import find_damage
 
 if TYPE_CHECKING:
@@ -83,76 +81,6 @@ class GeneralRecord:
         if self.messages:
             return {"messages": [dict(m) for m in self.messages], "category": self.category}
         return {"prompt": self.prompt, "completion": self.completion, "category": self.category}
-
-
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted(Generic[Row]):
-    """What a file gave: usable rows in file order, and the refused ones."""
-
-    rows: tuple[Row, ...]
-    rejections: tuple[Rejection, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Refused rows per reason."""
-        return dict(sorted(Counter(rejection.reason for rejection in self.rejections).items()))
-
-
-def read_rows(data: bytes, parse: Callable[[dict[str, Any]], Row]) -> Accepted[Row]:
-    """Parse JSONL bytes row by row; blank lines are skipped, every other line is accepted or refused with a reason."""
-    rows: list[Row] = []
-    rejections: list[Rejection] = []
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(parse(_parse_object(line)))
-        except RowError as error:
-            rejections.append(Rejection(number, error.reason, error.detail, line.decode("utf-8", "backslashreplace")))
-    return Accepted(tuple(rows), tuple(rejections))
-
-
-def read_voc_rows(
-    data: bytes,
-    taxonomy: Taxonomy,
-    *,
-    checks: RowChecks = _STRICT,
-    changes: TaxonomyChanges | None = None,
-    notes: Counter[str] | None = None,
-) -> Accepted[VocRecord]:
-    """Read VOC records; an id may appear once, every label must be in the taxonomy (`parse_voc_record` has the rest)."""
-    return read_rows(data, make_voc_parser(taxonomy, checks=checks, changes=changes, notes=notes))
-
-
-def make_voc_parser(
-    taxonomy: Taxonomy,
-    *,
-    checks: RowChecks = _STRICT,
-    changes: TaxonomyChanges | None = None,
-    notes: Counter[str] | None = None,
-) -> Callable[[dict[str, Any]], VocRecord]:
-    """Return a parser of one file's VOC records: it remembers the ids that it has seen."""
-    seen: set[str] = set()
-
-    def parse(value: dict[str, Any]) -> VocRecord:
-        noted: Counter[str] = Counter()
-        record = parse_voc_record(value, taxonomy, checks=checks, changes=changes, notes=noted)
-        if record.id in seen:
-            raise RowError("duplicate_id", f"the id {record.id!r} was used by an earlier row")
-        seen.add(record.id)
-        if notes is not None:
-            notes.update(noted)
-        return record
-
-    return parse
-
-
-def read_general_rows(data: bytes) -> Accepted[GeneralRecord]:
-    """Read general rows."""
-    return read_rows(data, parse_general_record)
 
 
 def parse_voc_record(
@@ -238,39 +166,6 @@ def parse_general_record(value: Mapping[str, Any], *, notes: Counter[str] | None
 def _note_damage(texts: Iterable[str], notes: Counter[str] | None) -> None:
     if notes is not None and any(find_damage(text) for text in texts):
         notes[ENCODING_DAMAGE] += 1
-
-
-def check_quarantine(accepted: Accepted[Any], origin: str, max_ratio: float) -> None:
-    """Fail if a file is empty or too much of it was refused.
-
-    Raises:
-        DataError: With counts by reason and the first refused row.
-    """
-    total = len(accepted.rows) + len(accepted.rejections)
-    if not accepted.rows and not accepted.rejections:
-        raise DataError(f"{origin} is empty", expected="at least one row", remedy="check the address")
-    ratio = len(accepted.rejections) / total
-    if ratio > max_ratio or not accepted.rows:
-        first = accepted.rejections[0]
-        counts = ", ".join(f"{reason} {count}" for reason, count in accepted.counts.items())
-        raise DataError(
-            f"{origin}: {len(accepted.rejections)} of {total} rows are refused ({counts}); "
-            f"the first is line {first.line}: {first.detail}",
-            expected=f"at most {max_ratio:.2%} refused (data.max_quarantine_ratio)",
-            remedy="correct the rows, or raise the share if they may be left out",
-        )
-
-
-def _parse_object(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise RowError("encoding", f"not UTF-8: {error.reason} at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:
-        raise RowError("malformed_json", f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise RowError("schema", f"the line holds {type(value).__name__}, expected an object")
-    return value
 
 
 def _parse_segment(value: Any, comment: str, labels: LabelReader) -> Segment:

@@ -39,7 +39,7 @@ SENTENCES: dict[Cause, str] = {
     "knowledge_lost": "knowledge lost, form kept",
     "both": "knowledge lost and format collapsed",
     "answers_wrong": "knowledge and form kept, but written answers are wrong more often",
-    "unclear": "cannot be told yet",
+    "unclear": "undecided",
 }
 _CAUSES: dict[tuple[Knowledge, Form], Cause] = {
     ("kept", "kept"): "none",

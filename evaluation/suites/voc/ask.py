@@ -30,7 +30,8 @@ from voc.labels.taxonomy import Taxonomy, parse_taxonomy
 from voc.models.folder import digest_model
 from voc.progress import Progress
 from voc.prompts import hash_comment_prompt, hash_prompt, render_messages
-from voc.records.records import VocRecord, read_voc_rows
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import VocRecord
 from voc.responses import PARSER_VERSION, parse_response
 from voc.run import Run, add_run_arguments, find_model, open_run
 from voc.store.manifest import digest_bytes

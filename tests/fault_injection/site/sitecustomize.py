@@ -44,7 +44,7 @@ class _StepHook(importlib.abc.MetaPathFinder):
         self._folder, self._plan = folder, plan
 
     def find_spec(self, name, path=None, target=None):
-        if name != "corpus.samples":
+        if name != "corpus.mixing.samples":
             return None
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)

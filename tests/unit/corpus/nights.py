@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corpus.samples import Sample, SampleReader
+from corpus.mixing.samples import Sample, SampleReader
 from voc.run import Run
 from voc.store.layout import RunLayout
 from voc.store.manifest import verify_directory

@@ -2,7 +2,7 @@
 
 import random
 
-from corpus.report.statistics import PartStatistics, cover_leaves, merge_statistics
+from corpus.parts.statistics import PartStatistics, cover_leaves, merge_statistics
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.records.records import GeneralRecord, Segment, VocRecord
 

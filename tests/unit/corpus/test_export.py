@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from corpus import export
-from corpus.readers import read_split
-from corpus.rows import InputSplit
+from corpus.sources.formats import read_split
+from corpus.sources.rows import InputSplit
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
-from tests.unit.corpus.readers.sources import make_source, read_values
+from tests.unit.corpus.sources.read_source import make_source, read_values
 from voc.__main__ import make_parser
 from voc.arguments import run_command
 from voc.config.data_mixing import parse_data_mixing

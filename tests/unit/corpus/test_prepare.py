@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from corpus.part_files import open_tokens, read_column
+from corpus.ground.tasks import map_here
+from corpus.parts.part_files import open_tokens, read_column
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
 from voc.champion import ChampionRecord, append_champion
 from voc.errors import DataError, MixtureError
@@ -193,7 +193,7 @@ def test_a_mixture_that_cannot_be_drawn_leaves_no_data_directory(
     def fail(*_: object, **__: object) -> None:
         raise MixtureError("no")
 
-    monkeypatch.setattr("corpus.arms.plan_draw", fail)
+    monkeypatch.setattr("corpus.mixing.arms.plan_draw", fail)
     with pytest.raises(MixtureError):
         prepare(run, map_here)
     assert read_manifest(run.store, run.layout.data) is None

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpus.part_files import open_tokens
+from corpus.ground.tasks import map_here
+from corpus.parts.part_files import open_tokens
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.s3_servers import BUCKET, S3Server
 from tests.tiny_run import LABELS, make_voc_row, write_lines
 from tests.unit.corpus.nights import (
@@ -126,7 +126,7 @@ PHONE = "+49 151 73928461"
 
 def collect_texts(run: Run, folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield what every file of a folder says: Parquet unpacked, tokens decoded."""
-    from corpus.base_model import open_base
+    from corpus.encoding.base_model import open_base
 
     tokenizer = open_base(run.config.model.base, max_seq_len=384).tokenizer
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from corpus.ground.tasks import map_here
+from corpus.mixing.samples import write_shard
 from corpus.prepare import prepare
-from corpus.samples import write_shard
-from corpus.task_runner import map_here
 from tests.tiny_run import make_voc_row, write_lines
 from tests.unit.corpus.nights import (
     ARM,
@@ -130,7 +130,7 @@ def test_a_killed_preparation_leaves_no_manifest_and_the_next_one_succeeds(
         return write_shard(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr("corpus.arms.write_shard", die)
+        patch.setattr("corpus.mixing.arms.write_shard", die)
         with pytest.raises(KeyboardInterrupt):
             prepare(run, map_here)
     assert killed_at

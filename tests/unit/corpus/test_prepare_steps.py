@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from corpus import splits as splits_module
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
+from corpus.sources import splits as splits_module
 from tests.unit.corpus.nights import (
     MakeRun,
     list_samples,

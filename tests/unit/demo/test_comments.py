@@ -5,7 +5,8 @@ import pytest
 
 from demo.comments import comment_words, make_records, make_taxonomy, score_look_up
 from voc.labels.taxonomy import format_taxonomy, parse_taxonomy
-from voc.records.records import Segment, VocRecord, read_voc_rows
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import Segment, VocRecord
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from demo.corpus import CATEGORIES, END_OF_TEXT, CorpusWriter
 from demo.wordings import TEST_QUESTIONS, TRAIN_QUESTIONS, VALIDATION_QUESTIONS
 from demo.world import NOT_REPLAYED, make_world
 from voc.prompts import MMLU_INSTRUCTION, render_mmlu_log_likelihood
-from voc.records.records import read_general_rows
+from voc.records.acceptance import read_general_rows
 from voc.responses import looks_like_voc
 
 WORLD = make_world(0)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from training.job import TrainingJob, open_job
 from voc.run import Run
 

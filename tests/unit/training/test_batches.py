@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import corpus.encode
+import corpus.encoding.encode
 from training.batches import (
     IGNORE_INDEX,
     Document,
@@ -103,4 +103,4 @@ def test_rows_that_were_packed_before_are_dealt_to_the_ranks_whole(world_size: i
 
 
 def test_what_is_not_learned_is_marked_as_the_corpus_marks_it() -> None:
-    assert IGNORE_INDEX == corpus.encode.IGNORE_INDEX
+    assert IGNORE_INDEX == corpus.encoding.encode.IGNORE_INDEX

@@ -16,8 +16,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
+from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from tests.tiny_model import make_tiny_model
 from training.batches import Document, build_batch
 from training.experts import list_expert_layers

@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from corpus.base_model import load_tokenizer
-from corpus.encode import IGNORE_INDEX
+from corpus.encoding.base_model import load_tokenizer
+from corpus.encoding.encode import IGNORE_INDEX
 from tests.tiny_model import make_tiny_model, make_tiny_moe
 from training.batches import Batch, Document, build_batch
 from training.export import WrittenFolder, write_model

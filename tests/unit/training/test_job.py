@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from corpus.order import TrainingOrder
-from corpus.part_files import open_tokens
+from corpus.ground.tasks import map_here
+from corpus.mixing.order import TrainingOrder
+from corpus.parts.part_files import open_tokens
 from corpus.prepare import prepare
-from corpus.task_runner import map_here
 from training.job import TrainingJob, check_experts, is_trained, open_job
 from voc.config.training import ExpertsConfig
 from voc.errors import ConfigError, IntegrityError, TrainingError

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from corpus.encode import IGNORE_INDEX
+from corpus.encoding.encode import IGNORE_INDEX
 from training.attention import PACKED
 from training.batches import Document, build_batch
 from training.model import attach_loss, compute_loss_sum, load_model, read_model

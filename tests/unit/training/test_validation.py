@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from corpus.samples import SampleReader
+from corpus.mixing.samples import SampleReader
 from tests.unit.training.validated import drop_times, make_validated, read_training
 from training.batches import Document, build_batch
 from training.job import TrainingJob, open_job

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.comparison.contamination import ContaminationFindings, Overlap, check_contamination, find_contamination
-from corpus.comparison.evaluation_ngrams import EvaluationSet, HashSet, list_ngrams
-from corpus.parts import PartFile
+from corpus.comparison.contamination import (
+    ContaminationFindings,
+    EvaluationSet,
+    HashSet,
+    Overlap,
+    check_contamination,
+    find_contamination,
+    list_ngrams,
+)
+from corpus.parts.part_files import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
 from voc.config.data import ContaminationConfig
 from voc.errors import DataError

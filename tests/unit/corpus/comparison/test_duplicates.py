@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_duplicates
 from corpus.comparison.ngrams import normalise_text
-from corpus.parts import PartFile
+from corpus.parts.part_files import PartFile
 from tests.part_files import map_backwards, map_in_order, write_parts
 from voc.config.data import DuplicatesConfig
 from voc.errors import DataError

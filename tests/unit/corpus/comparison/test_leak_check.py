@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from corpus.comparison.leak_check import measure_jaccard
+from corpus.comparison.row_matches import measure_jaccard
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from corpus.comparison import near_duplicates
 from corpus.comparison.near_duplicates import choose_banding, cluster_texts, join_clusters, match_texts
 from corpus.comparison.ngrams import WordHasher
-from corpus.comparison.signatures import digest_texts
+from corpus.comparison.row_matches import digest_texts
 
 
 def make_digests(texts: list[str], seed: int = 7) -> np.ndarray:

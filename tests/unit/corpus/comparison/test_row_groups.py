@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.comparison.row_groups import (
+from corpus.comparison.row_matches import (
+    ROW,
     RowTable,
     find_conflicts,
     find_first_equal,
     find_first_equal_among,
     order_parts,
 )
-from corpus.comparison.signatures import ROW
-from corpus.parts import PartFile
+from corpus.parts.part_files import PartFile
 from voc.errors import DataError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from corpus.report.card import MAX_UNSEEN, render_card
+from corpus.report.card import EXPLANATIONS, MAX_UNSEEN, explain, list_attention, list_headlines, percent, render_card
 from corpus.report.card_plots import MAX_ARMS, MAX_LANGUAGES, PART_COLORS, draw_figures
-from corpus.report.card_summary import list_attention, list_headlines, percent
-from corpus.report.reasons import EXPLANATIONS, explain
-from corpus.report.report_view import Figure, list_draws, list_figures, split_coverage
+from corpus.report.data_report import Figure, list_draws, list_figures, split_coverage
 from tests.unit.corpus.report_examples import COMMENT, MINIMAL_REPORT, make_report
 
 FIGURES = {"classes", "ranks", "coverage", "shares", "lengths", "languages"}

@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.draw import SourceRows, plan_draw
-from corpus.order import TrainingOrder
-from corpus.report.drawn_categories import describe_arm_draws
+from corpus.mixing.draw import plan_draw
+from corpus.mixing.order import TrainingOrder
+from corpus.parts.source_rows import SourceRows
+from corpus.report.data_report import describe_arm_draws, list_detailed_draws, list_draws
 from corpus.report.mix_table import format_mix
-from corpus.report.report_view import list_detailed_draws, list_draws
 from voc.config.arms import SourceWeight
 
 NAMES = ("math", "code", "chat")

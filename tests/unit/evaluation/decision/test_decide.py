@@ -30,7 +30,7 @@ def test_the_mix_goes_and_the_collapsed_model_does_not_although_its_f1_is_higher
     assert customer["verdict"] == "NO-GO"
     failed = [reason.split(":")[0] for reason in customer["reasons"]]
     assert failed == ["log-likelihood accuracy against base", "strict generative accuracy against base", "schema leaks"]
-    assert mix["reasons"][0].startswith("VOC micro F1 gain over base: +0.")
+    assert mix["reasons"][0].startswith("VOC micro F1 gain over base: PASS: change +0.")
     assert decision["confidence_per_interval"] == pytest.approx(0.975)
     assert "Bonferroni over 2 candidates" in decision["multiplicity"]
     assert decision["champion_number"] == 0

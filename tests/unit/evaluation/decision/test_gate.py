@@ -39,8 +39,21 @@ def test_one_failure_is_no_go_and_one_open_check_is_inconclusive():
     assert conclude([_check("pass"), _check("fail", binding=False)]) == "GO"
 
 
-def test_the_reason_names_value_interval_threshold_and_items():
-    assert _check("pass").reason == "name: +0.1000 [+0.0000, +0.2000] > +0.0000 holds (n 10)"
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("pass", "PASS: change"),
+        ("fail", "FAIL: change"),
+        ("open", "UNDECIDED: the interval contains the limit, change"),
+    ],
+)
+def test_the_reason_names_outcome_value_interval_limit_and_items(outcome, words):
+    assert _check(outcome).reason == f"name: {words} +0.100 [+0.000, +0.200], limit +0.000 (n 10)"
+
+
+def test_a_limit_with_more_decimals_is_shown_with_all_of_them():
+    share = Check("leaks", "pass", True, 0.0, 0.0, 0.001, 0.0025, "<=", 9)
+    assert share.reason == "leaks: PASS: share 0.000 [0.000, 0.001], limit 0.0025 (n 9)"
 
 
 def _items(right, correct):

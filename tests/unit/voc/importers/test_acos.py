@@ -12,7 +12,8 @@ from voc.errors import ConfigError, DataError
 from voc.importers import acos
 from voc.importers.acos import Quadruple, describe_import, import_acos, make_segments, parse_line, write_acos
 from voc.labels.taxonomy import parse_taxonomy
-from voc.records.records import Segment, read_voc_rows
+from voc.records.acceptance import read_voc_rows
+from voc.records.records import Segment
 from voc.store.base import Store
 from voc.store.manifest import verify_directory
 from voc.store.uri import open_uri

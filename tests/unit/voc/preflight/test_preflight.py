@@ -264,6 +264,6 @@ def test_a_run_is_created_in_s3_as_in_a_folder(night: Night, store_uri: str) -> 
 
 def test_it_loads_in_the_airflow_environment(repository: Path) -> None:
     blocked = ("torch", "ray", "vllm", "transformers", "lm_eval", "airflow", "pyarrow", "boto3", "numpy")
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import voc.preflight.preflight, voc.__main__"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import voc.commands, voc.__main__"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.voc.conftest import TAXONOMY_CSV, voc_row
 from voc.errors import DataError
 from voc.labels.taxonomy import parse_taxonomy
-from voc.records.records import (
-    RowChecks,
-    RowError,
-    check_quarantine,
-    parse_general_record,
-    parse_voc_record,
-    read_general_rows,
-    read_voc_rows,
-)
+from voc.records.acceptance import check_quarantine, read_general_rows, read_voc_rows
+from voc.records.records import RowChecks, RowError, parse_general_record, parse_voc_record
 
 TAXONOMY = parse_taxonomy(TAXONOMY_CSV, "x")
 CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
@@ -55,7 +48,7 @@ def test_a_good_row_is_accepted_and_written_back_as_it_came() -> None:
         ({**voc_row("a"), "lang": "German"}, "language_malformed", "lang is 'German'"),
         (voc_row("a", L4="runtime"), "label_not_in_taxonomy", "forgiving repairs it"),
         (voc_row("a", L1="Service"), "label_not_in_taxonomy", "exists under 'Product > Battery > Use'"),
-        (b'{"id": "a", "comment": "x y", "segments": [{"content": "x", "L1": NaN}]}', "not_a_number", "L1 is nan"),
+        (b'{"id": "a", "comment": "x y", "segments": [{"content": "x", "L1": NaN}]}', "not_a_number", "holds NaN"),
         (voc_row("a", L3=None), "not_a_number", "L3 is None"),  # type: ignore[arg-type]
         (voc_row("a", L3="nan"), "not_a_number", "L3 is 'nan'"),
         (voc_row("a", L3=["Use"]), "schema", "L3 is ['Use']"),  # type: ignore[arg-type]
@@ -91,7 +84,7 @@ def test_blank_lines_windows_ends_and_a_byte_order_mark_do_no_harm() -> None:
 
 
 def test_deep_nesting_is_a_refused_row_and_not_a_crash() -> None:
-    assert read_voc_rows(b"[" * 200_000, TAXONOMY).counts == {"malformed_json": 1}
+    assert read_voc_rows(b"[" * 200_000 + b"\n", TAXONOMY).counts == {"malformed_json": 1}
 
 
 @given(st.lists(st.binary(max_size=40), max_size=12))
@@ -143,6 +136,12 @@ def test_too_many_refused_rows_name_the_counts_the_first_one_and_the_limit() -> 
 def test_a_file_without_a_single_good_row_is_refused_at_any_limit() -> None:
     with pytest.raises(DataError, match="1 of 1"):
         check_quarantine(read_voc_rows(b"{", TAXONOMY), "f", 1.0)
+
+
+def test_a_label_that_a_table_gives_as_nan_is_an_empty_cell() -> None:
+    with pytest.raises(RowError, match="L1 is nan: the label was empty when it was exported") as caught:
+        parse_voc_record(voc_row("a", L1=float("nan")), TAXONOMY)  # type: ignore[arg-type]
+    assert caught.value.reason == "not_a_number"
 
 
 def two_segments(comment: str, *contents: str) -> dict:
