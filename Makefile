@@ -9,6 +9,10 @@ RAY_PYTHON = $(shell docker/make-env.sh ray)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins:$(CURDIR)/dags
 export HF_HUB_OFFLINE ?= 1
 
+# Processes of one pytest run, and their order: integration tests first, as they are the longest (docs/tests.md).
+TEST_WORKERS ?= 2
+PYTEST = -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
+
 SOURCES := voc corpus training evaluation demo dags plugins tests benchmarks
 
 ##@ Run
@@ -45,12 +49,12 @@ lint: env ## ruff, format, mypy and the import contracts
 
 .PHONY: test-airflow
 test-airflow: env ## Tests that need Airflow: the provider and the DAGs
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(AIRFLOW_PYTHON) -m pytest \
-	    tests/unit/rayjob_provider tests/unit/dags tests/integration/test_rayjob_provider.py
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(AIRFLOW_PYTHON) $(PYTEST) \
+	    tests/integration/test_rayjob_provider.py tests/unit/rayjob_provider tests/unit/dags
 
 .PHONY: test-ray
 test-ray: env ## All other tests: unit, architecture, integration (Ray, vLLM, the whole DAG)
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest \
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) $(PYTEST) --durations=20 \
 	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags --ignore=tests/integration/test_rayjob_provider.py
 
 .PHONY: test-faults
@@ -59,7 +63,7 @@ test-faults: env ## Kill workers, driver and raylet of a training on Ray at step
 
 .PHONY: test-unit
 test-unit: env ## The quick tests only
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest tests/unit tests/architecture \
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) $(PYTEST) --durations=10 tests/unit tests/architecture \
 	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags
 
 .PHONY: format

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Files whose tests use the same started thing, which is started once per process, and the name of that thing.
@@ -29,6 +30,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for folder in (REPOSITORY / "dags", REPOSITORY / "plugins", REPOSITORY):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+settings.register_profile("any machine", deadline=None)  # how long an example took says how busy the machine is
+settings.load_profile("any machine")
 
 if importlib.util.find_spec("ray"):
     from corpus.ground.tasks import set_ray_variables

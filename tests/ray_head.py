@@ -65,6 +65,7 @@ def start_ray_head(
     *,
     num_cpus: int,
     token: str,
+    on_loopback: bool = False,
     ray_python: Path = Path(sys.executable),
     answers: Callable[[RayHead], bool] = lambda _: True,
 ) -> Iterator[RayHead]:
@@ -73,14 +74,16 @@ def start_ray_head(
     Args:
         num_cpus: Logical CPUs of its node.
         token: What a driver must bring.
+        on_loopback: Whether the node's address is 127.0.0.1. Drivers outside the cluster do not find it there, only its jobs do.
         ray_python: Interpreter of the Ray environment.
         answers: What must hold besides, such as an answer of the Jobs API.
     """
     for _ in range(START_ATTEMPTS):
         folder = Path(tempfile.mkdtemp(prefix="nf-"))  # short: paths of Unix sockets end at 107 bytes
-        process, head = _start(folder, ray_python, num_cpus, token)
+        process, dashboard_port = _start(folder, ray_python, num_cpus, token, on_loopback=on_loopback)
         try:
-            if _wait_until_started(process, head, folder / "head.log", answers):
+            head = _wait_until_started(process, folder, answers, dashboard_port, token)
+            if head is not None:
                 yield head
                 return
             log = (folder / "head.log").read_text(errors="replace")
@@ -90,28 +93,30 @@ def start_ray_head(
     raise RuntimeError(f"the Ray head did not come up in {START_ATTEMPTS} attempts:\n{log[-3000:]}")
 
 
-def _start(folder: Path, ray_python: Path, num_cpus: int, token: str) -> tuple[subprocess.Popen[bytes], RayHead]:
-    gcs, dashboard, agent, agent_grpc, metrics, runtime_env = _find_free_ports(6)
+def _start(
+    folder: Path, ray_python: Path, num_cpus: int, token: str, *, on_loopback: bool
+) -> tuple[subprocess.Popen[bytes], int]:
+    gcs, client, dashboard, agent, agent_grpc, metrics, runtime_env = _find_free_ports(7)
     options = {
-        "temp-dir": folder, "node-ip-address": "127.0.0.1", "port": gcs, "dashboard-host": "127.0.0.1",
+        "temp-dir": folder, "port": gcs, "ray-client-server-port": client, "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard, "dashboard-agent-listen-port": agent, "dashboard-agent-grpc-port": agent_grpc,
         "metrics-export-port": metrics, "runtime-env-agent-port": runtime_env,
         "num-cpus": num_cpus, "num-gpus": 0, "object-store-memory": 80_000_000,
     }  # fmt: skip
     command = [str(ray_python.parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
+    options |= {"node-ip-address": "127.0.0.1"} if on_loopback else {}
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "PYTHONPATH": ""}
     environment.pop("RAY_ADDRESS", None)
-    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
-        "0"  # else Ray replaces the loopback address by the machine's own
-    )
+    if on_loopback:  # else Ray replaces the loopback address by the machine's own
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     environment["RAY_worker_niceness"] = "0"  # 15 by default: workers would wait for everybody else on these cores
     environment["PATH"] = f"{ray_python.parent}{os.pathsep}{environment['PATH']}"
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    return process, RayHead(f"127.0.0.1:{gcs}", dashboard, token)
+    return process, dashboard
 
 
 def _find_free_ports(count: int) -> list[int]:
@@ -123,15 +128,17 @@ def _find_free_ports(count: int) -> list[int]:
 
 
 def _wait_until_started(
-    process: subprocess.Popen[bytes], head: RayHead, log: Path, answers: Callable[[RayHead], bool]
-) -> bool:
+    process: subprocess.Popen[bytes], folder: Path, answers: Callable[[RayHead], bool], dashboard_port: int, token: str
+) -> RayHead | None:
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_at and process.poll() is None:
         # Its API answers before its node has joined.
-        if STARTED in log.read_text(errors="replace") and answers(head):
-            return True
+        if STARTED in (folder / "head.log").read_text(errors="replace"):
+            head = RayHead((folder / "ray_current_cluster").read_text().strip(), dashboard_port, token)
+            if answers(head):
+                return head
         time.sleep(_POLL_S)
-    return False
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -43,7 +43,8 @@ def connection(port: int, password: str | None = TOKEN) -> str:
 
 @pytest.fixture(scope="module")
 def ray_port() -> Iterator[int]:
-    with start_ray_head(num_cpus=2, token=TOKEN, ray_python=Path(RAY_PYTHON), answers=has_jobs_api) as head:
+    ray_python = Path(RAY_PYTHON)
+    with start_ray_head(num_cpus=2, token=TOKEN, on_loopback=True, ray_python=ray_python, answers=has_jobs_api) as head:
         yield head.dashboard_port
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -23,6 +24,26 @@ from voc.run import find_model, read_models
 from voc.store.manifest import read_manifest
 
 NUM = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_index_of_own_tasks():
+    """Index lm-eval's own tasks once: it parses thousands of files for that, and keeps the index of no earlier manager."""
+    import lm_eval.tasks
+
+    manager = lm_eval.tasks.TaskManager
+    own = cache(manager)
+
+    def choose(include_path=None, include_defaults=True):
+        return (
+            own()
+            if include_defaults and include_path is None
+            else manager(include_path=include_path, include_defaults=include_defaults)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm_eval.tasks, "TaskManager", choose)
+        yield
 
 
 @pytest.fixture
