@@ -32,8 +32,8 @@ TOLERANCE = 0.15
 MASTER_ADDRESS = "127.0.0.1"
 CASE_TIMEOUT_S = 280
 STEPS = 2
-# What is resident and no tensor: freed blocks of up to 32 MiB, which glibc keeps (a fifth to a third of the peak, docs/log.md),
-# and oneDNN's compiled products, one for each shape, of which experts have hundreds.
+# What is resident and no tensor: freed blocks of up to 32 MiB, which glibc keeps (a fifth to a third of the peak,
+# docs/measurements.md), and oneDNN's compiled products, one for each shape, of which experts have hundreds.
 _GIVES_BACK = {
     "MALLOC_MMAP_THRESHOLD_": "262144",
     "MALLOC_TRIM_THRESHOLD_": "131072",

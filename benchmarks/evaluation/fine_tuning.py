@@ -1,7 +1,7 @@
 """A short fine-tuning of the demo's base model, for losses that are planted: in a minute, and in this process.
 
-It follows `training/` (a step is a batch of samples of the planned mixture, the loss is the mean over the step's learned
-tokens, linear warm-up and decay) without Ray, checkpoints and packing.
+It follows `training/` (a step is a batch of samples of the planned mixture, the loss is the mean over the tokens of its
+loss mask, linear warm-up and decay) without Ray, checkpoints and packing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from voc.prompts import render_answer, render_messages
 from voc.records.acceptance import read_voc_rows
 from voc.records.records import VocRecord
 
-Sample = tuple[list[int], list[bool]]  # token ids, and whether each one is learned
+Sample = tuple[list[int], list[bool]]  # token ids and their loss mask
 WARMUP_STEPS = 20
 FINAL_RATIO = 0.1
 
@@ -85,8 +85,8 @@ def fine_tune(world: World, samples: dict[str, list[Sample]], weights: dict[str,
     sources = [SourceWeight(name=name, weight=weight) for name, weight in weights.items()]
     plan = plan_mixture(num_rows, sources, num_samples=steps * batch, seed=dials["seed"])
     names = [share.name for share in plan.shares]
-    strata, places = TrainingOrder(plan).locate(0, plan.num_samples)
-    drawn = [samples[names[stratum]][row] for stratum, row in zip(strata.tolist(), places.tolist(), strict=True)]
+    strata, numbers = TrainingOrder(plan).locate(0, plan.num_samples)
+    drawn = [samples[names[stratum]][number] for stratum, number in zip(strata.tolist(), numbers.tolist(), strict=True)]
     model = copy.deepcopy(world.base).train()
     optimizers = build_optimizers(model, dials["muon"], dials["adamw"], 0.0)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
@@ -105,16 +105,16 @@ def fine_tune(world: World, samples: dict[str, list[Sample]], weights: dict[str,
 
 def _backward(model: Any, rows: list[Sample], pad_id: int) -> float:
     """Add the gradient of one step's mean loss, in two length-sorted halves so that little is padded."""
-    total = sum(sum(learned) for _, learned in rows)
+    total = sum(sum(loss_mask) for _, loss_mask in rows)
     ordered = sorted(rows, key=lambda row: len(row[0]))
     loss_sum = 0.0
     for part in (ordered[: len(rows) // 2], ordered[len(rows) // 2 :]):
         width = max(len(ids) for ids, _ in part)
         ids = torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in part])
-        learned = torch.tensor([mask + [False] * (width - len(mask)) for _, mask in part])[:, 1:]
+        loss_mask = torch.tensor([mask + [False] * (width - len(mask)) for _, mask in part])[:, 1:]
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[:, :-1][learned])
-        loss = functional.cross_entropy(logits, ids[:, 1:][learned], reduction="sum") / total
+        logits = model.lm_head(hidden[:, :-1][loss_mask])
+        loss = functional.cross_entropy(logits, ids[:, 1:][loss_mask], reduction="sum") / total
         loss.backward()
         loss_sum += loss.item()
     return loss_sum

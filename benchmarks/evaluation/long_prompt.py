@@ -5,7 +5,7 @@
 The study corpus (1,420 leaves), prompt variant `taxonomy`, a random Qwen3 of two narrow layers with a tokenizer made from the
 corpus, and our VOC suite as a night runs it, each side on an engine of its own:
 
-- `primed`: prefix cache, the shared beginning computed once before the wave (`evaluation.suites.voc.prefix_cache`);
+- `primed`: prefix cache, the shared prefix computed once before the wave (`evaluation.suites.voc.prefix_cache`);
 - `cold`: no prefix cache, as many comments as `--cold-comments`: every prompt is computed whole;
 - `structured`: as `primed`, answers constrained to the 1,420 leaves.
 
@@ -72,7 +72,7 @@ def make_model(folder: Path, corpus: Path) -> Path:
 
 
 def make_run(root: Path, corpus: Path, model: Path, *, comments: int, structured: bool, threads: int) -> Run:
-    """Write a run with the corpus as its test set, ready to be served and asked."""
+    """Write a run with the corpus as its test set, ready to be served."""
     tree = {
         "name": "long-prompt",
         "store": {"uri": root.as_uri()},
@@ -157,16 +157,8 @@ def is_allowed(text: str, schema: Mapping[str, Any]) -> bool:
 def format_sides(sides: Mapping[str, Figures]) -> str:
     """Return the table."""
     names = (
-        "rows",
-        "prime_s",
-        "suite_s",
-        "row_s",
-        "hit_ratio",
-        "engine_hit_ratio",
-        "completion_tokens",
-        "valid",
-        "cut",
-    )
+        "rows", "prime_s", "suite_s", "row_s", "hit_ratio", "engine_hit_ratio", "completion_tokens", "valid", "cut",
+    )  # fmt: skip
     return format_columns([["", *names], *([side, *(_show(f[n]) for n in names)] for side, f in sides.items())])
 
 

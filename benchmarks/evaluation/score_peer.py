@@ -27,7 +27,7 @@ from evaluation.suites.voc.support import BUCKET_NAMES, assign_buckets
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
 Levels = Mapping[str, tuple[Any, Any]]  # gold and predicted indicator matrices by level
-Places = Mapping[str, np.ndarray]  # columns of the full path by bucket
+Columns = Mapping[str, np.ndarray]  # columns of the full path by bucket
 
 
 def binarize(rows: ScoreRows) -> tuple[dict[str, tuple[Any, Any]], list[Any]]:
@@ -48,7 +48,7 @@ def score(y_true: Any, y_pred: Any, average: str, labels: np.ndarray | None = No
     return [float(value) for value in found[:3]]
 
 
-def score_loop(levels: Levels, places: Places) -> dict[str, Any]:
+def score_loop(levels: Levels, columns: Columns) -> dict[str, Any]:
     """One call per figure."""
     figures: dict = {}
     for name, (y_true, y_pred) in levels.items():
@@ -56,11 +56,11 @@ def score_loop(levels: Levels, places: Places) -> dict[str, Any]:
         figures[name] = {a: score(y_true, y_pred, a, supported if a == "macro" else None) for a in AVERAGES}
     true_closed, pred_closed = (hstack([pair[side] for pair in levels.values()]).tocsr() for side in (0, 1))
     figures["hierarchical"] = score(true_closed, pred_closed, "micro")
-    figures["buckets"] = {name: score(y_true, y_pred, "micro", place) for name, place in places.items()}
+    figures["buckets"] = {name: score(y_true, y_pred, "micro", own) for name, own in columns.items()}
     return figures
 
 
-def score_lean(levels: Levels, places: Places) -> dict[str, Any]:
+def score_lean(levels: Levels, columns: Columns) -> dict[str, Any]:
     """One confusion matrix per level."""
     figures: dict = {}
     tree = np.zeros(3)
@@ -76,7 +76,7 @@ def score_lean(levels: Levels, places: Places) -> dict[str, Any]:
             "samples": score(y_true, y_pred, "samples"),
         }
     figures["hierarchical"] = divide(tree).tolist()
-    figures["buckets"] = {name: divide(counts[:, place].sum(axis=1)).tolist() for name, place in places.items()}
+    figures["buckets"] = {name: divide(counts[:, own].sum(axis=1)).tolist() for name, own in columns.items()}
     return figures
 
 
@@ -101,10 +101,10 @@ def main() -> None:
 
     started = time.perf_counter()
     levels, classes = binarize(rows)
-    places = {
+    columns = {
         name: np.array([i for i, c in enumerate(classes) if buckets.get(c) == name], int) for name in BUCKET_NAMES
     }
-    point = score_all(levels, places)
+    point = score_all(levels, columns)
     labels = precision_recall_fscore_support(*levels["L4"], average=None, zero_division=0)
     point["labels"] = {" > ".join(c): [float(f), int(s)] for c, f, s in zip(classes, labels[2], labels[3], strict=True)}
     fixed_s = time.perf_counter() - started
@@ -114,7 +114,7 @@ def main() -> None:
     for _ in range(arguments.resamples):
         started = time.perf_counter()
         drawn = generator.integers(0, arguments.rows, size=arguments.rows, dtype=np.uint32)
-        resampled.append(score_all({name: (t[drawn], p[drawn]) for name, (t, p) in levels.items()}, places))
+        resampled.append(score_all({name: (t[drawn], p[drawn]) for name, (t, p) in levels.items()}, columns))
         times.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     figures = {"fixed_s": fixed_s, "resample_s": times, "peak_rss_bytes": peak}

@@ -57,12 +57,12 @@ def make_rows(num_rows: int, seed: int) -> ScoreRows:
     near = np.minimum(gold // WIDTHS[0] * WIDTHS[0] + generator.integers(0, WIDTHS[0], size=gold.shape), NUM_LEAVES - 1)
     far = order[generator.choice(NUM_LEAVES, size=gold.shape, p=shares / shares.sum())]
     ends = np.cumsum([RIGHT, SIBLING, ELSEWHERE, INVENTED])
-    said = np.select(
+    predicted = np.select(
         [kind < ends[0], kind < ends[1], kind < ends[2], kind < ends[3]], [gold, near, far, NUM_LEAVES], -1
     )
-    said[generator.random(num_rows) < UNREADABLE] = -1
+    predicted[generator.random(num_rows) < UNREADABLE] = -1
     names = [*leaves, ("area 0", "topic 0", "aspect 0", "invented")]
-    rows = zip(gold.tolist(), said.tolist(), lengths.tolist(), strict=True)
+    rows = zip(gold.tolist(), predicted.tolist(), lengths.tolist(), strict=True)
     sets = [(frozenset(names[i] for i in g[:n]), frozenset(names[i] for i in s[:n] if i >= 0)) for g, s, n in rows]
     return ScoreRows(
         Taxonomy(tuple(Leaf(path, "") for path in leaves)),

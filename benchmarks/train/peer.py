@@ -74,7 +74,7 @@ class ClockCallback(TrainerCallback):
 
 
 def make_arguments(recipe: Recipe, output: Path) -> dict[str, Any]:
-    """Return what all peers' trainers are told: the recipe, and nothing beside training."""
+    """Return the settings of all peers' trainers: the recipe, and nothing beside training."""
     training = recipe["training"]
     optimizer = training["optimizer"]
     return {

@@ -1,4 +1,4 @@
-"""What a side of `vs_trl` is told: where it finds what it trains, and how; and what it notes of every optimizer step.
+"""What a side of `vs_trl` reads: where it finds what it trains, and how; and what it notes of every optimizer step.
 
 Imports nothing that costs a side memory.
 """
@@ -46,9 +46,9 @@ class Step:
     """One optimizer step.
 
     Attributes:
-        loss: Mean over its learned tokens.
+        loss: Mean over its loss tokens.
         tokens: Tokens of its samples, without padding.
-        learned: Tokens that it taught.
+        learned: Its loss tokens.
         slots: Tokens that were computed, padding included.
         wall_s: From the end of the step before to its own end, reading and laying out its samples included.
         cpu_s: CPU time of the process meanwhile.
