@@ -16,10 +16,10 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from corpus.mixing.order import TrainingOrder
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from corpus.mixing.order import TrainingOrder
 from demo.corpus import IM_END
 from demo.pretrain import build_optimizers
 from voc.config.arms import SourceWeight
