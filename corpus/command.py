@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus.build import OVERLAPS, QUARANTINE, Corpus, build_corpus, read_inputs
+from corpus.build import OVERLAPS, QUARANTINE, build_corpus, read_inputs
 from corpus.encoding.base_model import BaseModel
 from corpus.encoding.encode import format_sample
 from corpus.export import BLOCK_FILE, describe_export, export_rows, make_block
 from corpus.ground.stored_file import localise
 from corpus.ground.tasks import TaskRunner, map_here
 from corpus.mixing.arms import ArmPlan, locate_rows, plan_arm
+from corpus.mixing.held_out import Corpus
 from corpus.parts.part_files import open_tokens
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped

@@ -14,21 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from corpus.build import (
-    OVERLAPS,
-    QUARANTINE,
-    Corpus,
-    Reading,
-    build_corpus,
-    list_stored_files,
-    read_inputs,
-    read_records,
-)
+from corpus.build import OVERLAPS, QUARANTINE, Reading, build_corpus, list_stored_files, read_inputs, read_records
 from corpus.ground.results import DataFacts, DataReport
 from corpus.ground.stored_file import store_file
 from corpus.ground.tasks import MapParts
 from corpus.mixing.arms import SAMPLES_VERSION, plan_arm, write_arm
-from corpus.mixing.held_out import write_held_out
+from corpus.mixing.held_out import Corpus, write_held_out
 from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from voc.labels.taxonomy import LEVELS
-from voc.records.records import Segment, is_text
+from voc.records.records import Segment
+from voc.records.refusals import is_text
 
 Failure = Literal[
     "empty",

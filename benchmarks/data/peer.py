@@ -34,7 +34,8 @@ from trl.trainer import sft_trainer
 from benchmarks.study.rows import GENERAL_FILE, TAXONOMY_FILE, VOC_FILE
 from voc.labels.taxonomy import LEVELS, Taxonomy, parse_taxonomy
 from voc.prompts import render_answer, render_messages
-from voc.records.records import RowError, parse_general_record, parse_voc_record
+from voc.records.records import parse_general_record, parse_voc_record
+from voc.records.refusals import RowError
 
 PACKED_FOLDER = "packed"
 Batch = dict[str, list[Any]]

@@ -21,7 +21,8 @@ from corpus.encoding.pieces import PieceTokenizer
 from voc.errors import ModelError
 from voc.labels.taxonomy import Taxonomy
 from voc.prompts import COMMENT_PREFIX, PromptVariant, render_answer, render_messages
-from voc.records.records import GeneralRecord, RowError, Segment, VocRecord
+from voc.records.records import GeneralRecord, Segment, VocRecord
+from voc.records.refusals import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,7 +16,8 @@ from airflow.sdk import task_group
 
 from evaluation.suites.protocol import PlannedSuite
 from evaluation.suites.registry import plan_suites
-from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
+from rayjob_provider.operators.ray_job import RayJobOperator
+from rayjob_provider.operators.ray_job_stop import RayJobStopOperator
 from voc.config.night import NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.models.vllm_environment import GIB, build_engine_environment, uses_gpu
 
 # `vllm serve` asks the package metadata for "vllm", which the CPU build does not have; the module works in both builds.

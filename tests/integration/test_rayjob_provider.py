@@ -25,7 +25,8 @@ if not RAY_PYTHON:
 
 from rayjob_provider.exceptions import RayAuthError, RayJobFailed, RayJobStopped, RayJobsUnreachable  # noqa: E402
 from rayjob_provider.hooks.ray_job import RayJobHook  # noqa: E402
-from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator  # noqa: E402
+from rayjob_provider.operators.ray_job import RayJobOperator  # noqa: E402
+from rayjob_provider.operators.ray_job_stop import RayJobStopOperator  # noqa: E402
 from rayjob_provider.triggers.ray_job import RayJobTrigger  # noqa: E402
 from tests.ray_head import RayHead, start_ray_head  # noqa: E402
 
@@ -176,7 +177,8 @@ def test_a_job_that_waits_for_resources_says_so_and_can_be_left() -> None:
 
 DAG_FILE = """
 from airflow.sdk import DAG, task, task_group
-from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
+from rayjob_provider.operators.ray_job import RayJobOperator  # noqa: E402
+from rayjob_provider.operators.ray_job_stop import RayJobStopOperator
 
 with DAG("mapped", schedule=None) as dag:
     @task

@@ -29,9 +29,7 @@ from training.export.vllm_smoke import write_draft
 from training.export.weights import DTYPES, choose_reload_dtype, write_weights
 from training.job import TrainingJob
 from training.metrics import METRICS_NAME, StepFigures, summarise, write_metrics
-from voc.models.folder import INDEX_NAME
-from voc.models.folder import list_weight_files
-from voc.models.folder import read_tensor_layout
+from voc.models.folder import INDEX_NAME, list_weight_files, read_tensor_layout
 from voc.store.manifest import MANIFEST_NAME, commit_folder, digest_json
 
 _COPIED_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}

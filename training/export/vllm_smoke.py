@@ -21,7 +21,7 @@ import yaml
 
 from training.export.verification_card import CARD_NAME, format_card, refuse
 from training.job import TrainingJob
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.errors import IntegrityError, ModelError
 from voc.models.folder import localise_model
 from voc.models.vllm_environment import GIB, build_engine_environment, uses_gpu

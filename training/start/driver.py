@@ -23,7 +23,7 @@ from training.job import TrainingJob, is_trained, open_job
 from training.start.capacity import WorkerRequest, check_capacity, explain_shortage, read_cluster
 from training.start.ray_trainer import build_trainer, set_train_variables
 from training.start.startup import ENTER_WORKER, StartupClock
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.errors import TrainingError, VocError
 from voc.models.vllm_environment import uses_gpu
 from voc.run import open_run

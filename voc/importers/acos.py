@@ -37,7 +37,8 @@ from typing import Any
 from voc.errors import ConfigError, DataError
 from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy, format_taxonomy, parse_taxonomy
 from voc.records.acceptance import read_voc_rows
-from voc.records.records import RowError, Segment, VocRecord
+from voc.records.records import Segment, VocRecord
+from voc.records.refusals import RowError
 from voc.store.base import Store
 from voc.store.manifest import Manifest, commit_folder, digest_bytes, read_manifest
 from voc.store.uri import open_uri

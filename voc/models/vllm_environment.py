@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 
 GIB = 1 << 30
 # An engine gets none of the pipeline's own secrets, and must not find the Ray cluster that it runs in.

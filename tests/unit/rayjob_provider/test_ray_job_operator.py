@@ -20,7 +20,8 @@ from rayjob_provider.exceptions import (
     RayJobTimeout,
 )
 from rayjob_provider.links.ray_job import RayDashboardLink
-from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
+from rayjob_provider.operators.ray_job import RayJobOperator
+from rayjob_provider.operators.ray_job_stop import RayJobStopOperator
 from tests.unit.rayjob_provider.ray_stand_in import Job, RayStandIn
 
 pytestmark = [pytest.mark.usefixtures("connect"), pytest.mark.filterwarnings("ignore")]

@@ -1,14 +1,9 @@
 import pytest
 
+from benchmarks.evaluation.score_peer import binarize, score_lean, score_loop
+from benchmarks.evaluation.score_rows import NUM_LEAVES, make_rows
+from benchmarks.evaluation.score_vs_sklearn import find_difference, format_summary, summarise
 from evaluation.intervals import Bootstrap
-from benchmarks.evaluation.score_rows import NUM_LEAVES
-from benchmarks.evaluation.score_peer import binarize
-from benchmarks.evaluation.score_vs_sklearn import find_difference
-from benchmarks.evaluation.score_vs_sklearn import format_summary
-from benchmarks.evaluation.score_rows import make_rows
-from benchmarks.evaluation.score_peer import score_lean
-from benchmarks.evaluation.score_peer import score_loop
-from benchmarks.evaluation.score_vs_sklearn import summarise
 from evaluation.suites.voc.label_measures import measure_labels
 from evaluation.suites.voc.support import BUCKET_NAMES, assign_buckets
 

@@ -14,7 +14,8 @@ from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
 from tests.tiny_run import LABELS, make_voc_row
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer, render_messages
-from voc.records.records import GeneralRecord, RowError, parse_voc_record
+from voc.records.records import GeneralRecord, parse_voc_record
+from voc.records.refusals import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,7 +13,8 @@ from corpus.encoding.encode import SampleEncoder
 from corpus.mixing.packing import plan_packing
 from tests.tiny_model import make_tiny_model
 from voc.labels.taxonomy import parse_taxonomy
-from voc.records.records import RowError, parse_general_record, parse_voc_record
+from voc.records.records import parse_general_record, parse_voc_record
+from voc.records.refusals import RowError
 
 MAX_SEQ_LEN = 2048
 

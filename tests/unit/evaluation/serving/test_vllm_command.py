@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.serving.vllm_command import build_command, build_environment, write_settings
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 
 KEY = "the-secret-key"
 

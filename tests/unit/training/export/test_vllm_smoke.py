@@ -11,7 +11,7 @@ import yaml
 from training.export.vllm_smoke import QUESTIONS_NAME, complete_card, describe_engine, has_draft, judge_answers
 from training.job import TrainingJob, is_trained
 from training.loop.train import train
-from voc.config.night import ServingConfig
+from voc.config.serving import ServingConfig
 from voc.errors import IntegrityError
 from voc.store.manifest import read_manifest, verify_directory
 

@@ -12,7 +12,9 @@ from tests.unit.voc.conftest import voc_row
 from voc.errors import TaxonomyError
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Leaf, Taxonomy
-from voc.records.records import RowChecks, RowError, parse_voc_record
+from voc.records.checks import RowChecks
+from voc.records.records import parse_voc_record
+from voc.records.refusals import RowError
 
 NOW = Taxonomy(
     tuple(

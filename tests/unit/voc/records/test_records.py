@@ -11,7 +11,9 @@ from tests.unit.voc.conftest import TAXONOMY_CSV, voc_row
 from voc.errors import DataError
 from voc.labels.taxonomy import parse_taxonomy
 from voc.records.acceptance import check_quarantine, read_general_rows, read_voc_rows
-from voc.records.records import RowChecks, RowError, parse_general_record, parse_voc_record
+from voc.records.checks import RowChecks
+from voc.records.records import parse_general_record, parse_voc_record
+from voc.records.refusals import RowError
 
 TAXONOMY = parse_taxonomy(TAXONOMY_CSV, "x")
 CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

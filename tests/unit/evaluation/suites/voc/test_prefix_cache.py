@@ -4,7 +4,8 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import evaluate_voc, load_test
+from evaluation.suites.voc.answers import load_test
+from evaluation.suites.voc.ask import evaluate_voc
 from evaluation.suites.voc.prefix_cache import (
     count_primers,
     describe_engine,
