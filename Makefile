@@ -9,6 +9,10 @@ RAY_PYTHON = $(shell docker/make-env.sh ray)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins:$(CURDIR)/dags
 export HF_HUB_OFFLINE ?= 1
 
+# Processes of one pytest run, and their order: integration tests first, as they are the longest (docs/tests.md).
+TEST_WORKERS ?= 2
+PYTEST = -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
+
 SOURCES := voc corpus training evaluation demo dags plugins tests benchmarks
 
 ##@ Run
@@ -45,12 +49,12 @@ lint: env ## ruff, format, mypy and the import contracts
 
 .PHONY: test-airflow
 test-airflow: env ## Tests that need Airflow: the provider and the DAGs
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(AIRFLOW_PYTHON) -m pytest \
-	    tests/unit/rayjob_provider tests/unit/dags tests/integration/test_rayjob_provider.py
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(AIRFLOW_PYTHON) $(PYTEST) \
+	    tests/integration/test_rayjob_provider.py tests/unit/rayjob_provider tests/unit/dags
 
 .PHONY: test-ray
 test-ray: env ## All other tests: unit, architecture, integration (Ray, vLLM, the whole DAG)
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest \
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) $(PYTEST) --durations=20 \
 	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags --ignore=tests/integration/test_rayjob_provider.py
 
 .PHONY: test-faults
@@ -59,7 +63,7 @@ test-faults: env ## Kill workers, driver and raylet of a training on Ray at step
 
 .PHONY: test-unit
 test-unit: env ## The quick tests only
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest tests/unit tests/architecture \
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) $(PYTEST) --durations=10 tests/unit tests/architecture \
 	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags
 
 .PHONY: format
@@ -68,26 +72,27 @@ format: env ## Let ruff rewrite what it can
 	@$(RAY_PYTHON) -m ruff format $(SOURCES)
 
 .PHONY: docs
-docs: env ## Write docs/configuration.md from the configuration's own descriptions
+docs: env ## Write docs/configuration.md and docs/results.md from the descriptions in the code
 	@$(RAY_PYTHON) -m voc describe-config > docs/configuration.md
+	@$(RAY_PYTHON) -m evaluation.results.describe > docs/results.md
 
 ##@ Measure
 
 .PHONY: bench-data
 bench-data: env ## Our data pipeline against Hugging Face datasets + TRL, side by side (BENCH_DATA="--sizes 15000 --repeats 3")
-	@$(RAY_PYTHON) -m benchmarks.data_vs_datasets $(BENCH_DATA)
+	@$(RAY_PYTHON) -m benchmarks.data.vs_datasets $(BENCH_DATA)
 
 .PHONY: bench-train
 bench-train: env ## Our training against TRL's SFTTrainer and the padded Trainer on two cores (BENCH_TRAIN="--repeats 3 --output DIR")
-	@$(RAY_PYTHON) -m benchmarks.train_vs_trl $(BENCH_TRAIN)
+	@$(RAY_PYTHON) -m benchmarks.train.vs_trl $(BENCH_TRAIN)
 
 .PHONY: bench-ray
 bench-ray: env ## The same training under Ray Train and under torchrun, in turns of seconds (BENCH_RAY="--pairs 3 --steps 60 --workers 1")
-	@$(RAY_PYTHON) -m benchmarks.ray_share $(BENCH_RAY)
+	@$(RAY_PYTHON) -m benchmarks.train.ray_share $(BENCH_RAY)
 
 .PHONY: bench-score
 bench-score: env ## Scoring 1 M VOC predictions with 2,000 resamples against a scikit-learn loop (BENCH_SCORE="--rows 20000")
-	@$(RAY_PYTHON) -m benchmarks.score_vs_sklearn $(BENCH_SCORE)
+	@$(RAY_PYTHON) -m benchmarks.evaluation.score_vs_sklearn $(BENCH_SCORE)
 
 ##@ Help
 

@@ -4,13 +4,12 @@ The proportional set size (PSS) splits a page among the processes that map it, s
 once. Its three parts answer different questions: `anon` is memory that a program asked for, `shmem` is shared memory
 (Ray's object store), `file` is page cache of mapped files (Arrow files, libraries), which the kernel takes back at will.
 
-Source: Linux `Documentation/filesystems/proc.rst`, section on `smaps_rollup`; `PR_SET_CHILD_SUBREAPER` of prctl(2).
+Source: Linux `Documentation/filesystems/proc.rst`, section on `smaps_rollup`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -22,7 +21,6 @@ from pathlib import Path
 
 INTERVAL_S = 0.2
 _MAX_SAMPLER_SHARE = 0.1  # of one core: a sample of many large processes costs tens of milliseconds
-_PR_SET_CHILD_SUBREAPER = 36
 _ORPHANS_GRACE_S = 20.0
 _PARTS = {b"Pss:": "pss", b"Pss_Anon:": "anon", b"Pss_File:": "file", b"Pss_Shmem:": "shmem"}
 _KIB = 1024
@@ -82,17 +80,6 @@ class CommandRun:
     cpu_s: float
     peak: MemoryPeak
     orphans: list[int] = field(default_factory=list)
-
-
-def adopt_orphans() -> None:
-    """Let every process that loses its parent become a child of this one, so that no daemon leaves the measured tree.
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def run_measured(

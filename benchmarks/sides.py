@@ -1,6 +1,6 @@
 """What the benchmarks against a peer share: its packages out of everybody's way, inputs that are made once, measured sides.
 
-A side is a module of this folder that runs in a process of its own and prints one JSON object as its last line.
+A side is a module below this folder that runs in a process of its own and prints one JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -41,23 +41,28 @@ def make_peer_folder() -> Path:
 
 def make_rows(num_rows: int) -> Path:
     """Return the folder of the study corpus' first rows, made once."""
-    return make_input("study_rows", f"-{num_rows}", ["--rows", str(num_rows)])
+    return make_input("study.rows", f"-{num_rows}", ["--rows", str(num_rows)])
 
 
 def make_input(module: str, variant: str, options: Sequence[str]) -> Path:
-    """Let a module write its folder of inputs in a process of its own, once per state of its source, and return it.
+    """Let a module write its folder of inputs in a process of its own, once per state of its package, and return it.
 
     Args:
-        module: A module of this folder with `--output`; it leaves alone a folder that is complete.
+        module: A module below `benchmarks` with `--output`, a folder that is not there yet.
         variant: What tells folders of the same module apart.
         options: Its other arguments.
     """
-    benchmark = cache_folder() / "benchmarks"
-    benchmark.mkdir(parents=True, exist_ok=True)
-    state = hashlib.sha256((ROOT / "benchmarks" / f"{module}.py").read_bytes()).hexdigest()[:8]
-    folder = benchmark / f"{module.replace('_', '-')}-{state}{variant}"
-    command = [sys.executable, "-m", f"benchmarks.{module}", *options, "--output", str(folder)]
-    subprocess.run(command, check=True, env=make_environment(), stdout=subprocess.DEVNULL)
+    room, _, name = module.partition(".")
+    sources = sorted(path for path in (ROOT / "benchmarks" / room).rglob("*") if path.suffix in {".py", ".txt", ".csv"})
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+    folder = cache_folder() / "benchmarks" / f"{room}-{name}-{state}{variant}"
+    if not folder.is_dir():
+        draft = folder.with_name(f"{folder.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", f"benchmarks.{module}", *options, "--output", str(draft)]
+        subprocess.run(command, check=True, env=make_environment(), stdout=subprocess.DEVNULL)
+        draft.rename(folder)
     return folder
 
 
@@ -65,7 +70,7 @@ def run_side(module: str, options: Sequence[str], output: Path, extra: Mapping[s
     """Run one side to its end and return what it printed and how it ran.
 
     Args:
-        module: A module of this folder.
+        module: A module below `benchmarks`.
         options: Its arguments.
         output: Folder that it may write to, emptied first; its log lies beside.
         extra: Environment variables of this side only.

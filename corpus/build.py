@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from corpus.comparison.contamination import (
 from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_duplicates
 from corpus.encoding.base_model import BaseModel, open_base
 from corpus.encoding.encode import check_template
+from corpus.ground.results import OverlapLine
 from corpus.ground.stored_file import StoredFile, localise, store_file
 from corpus.ground.tasks import MapParts, keep_here
 from corpus.mixing.held_out import Corpus, HeldOut, choose_held_out, take_out
@@ -56,6 +57,63 @@ OVERLAPS = "overlaps.jsonl"
 PREPARATION_VERSION = 3
 WATERMARKS = "watermarks"  # in a manifest's facts: up to which day the run has read each source
 READ_AFTER = "read_after"  # the same of the run before it, behind which its own reading began
+# Of the training section: where, how visibly and how long an arm is trained, not what comes out.
+PLACEMENT: dict[str, Any] = {
+    "num_workers": True,
+    "cpus_per_worker": True,
+    "gpus_per_worker": True,
+    "gpu_memory_gib": True,
+    "checkpoint": True,
+    "export": True,
+    "tracking": True,
+    "log_every_steps": True,
+    "max_failures": True,
+    "start_timeout_s": True,
+}
+# The settings that prepared data does not depend on; every other one, a new one too, counts. They say where things run, what
+# happens to the data afterwards, or name a place whose content counts by its digest.
+NOT_PREPARED: dict[str, Any] = {
+    "preset": True,  # what it says is in the training section
+    "store": True,
+    "model": {"base"},  # its files count
+    "training": {
+        **PLACEMENT,
+        # How the samples are learned that were drawn here.
+        "max_wall_s": True,
+        "micro_batch_size": True,
+        "param_dtype": True,
+        "master_dtype": True,
+        "activation_checkpointing": True,
+        "compile": True,
+        "shared_prefixes": True,
+        "gradient_sync": True,
+        "loss_kernel": True,
+        "loss_chunk_tokens": True,
+        "experts": True,
+        "optimizer": True,
+        "guard": True,
+        "validation": True,  # `held_out` counts: how many rows are held out, and none without evaluations
+    },
+    "serving": True,
+    # Of what is measured later, only the questions that training rows are compared with count.
+    "evaluation": {
+        "voc": True,
+        "mmlu": {
+            "shards": True,
+            "limit": True,
+            "num_fewshot": True,
+            "scoring": True,
+            "system_prompt": True,
+            "max_tokens": True,
+            "concurrency": True,
+        },
+        "lm_eval_tasks": True,
+        "bootstrap_resamples": True,
+        "cache": True,
+    },
+    "decision": True,
+    "promotion": True,
+}
 _SHOWN_CHARS = 200
 _ROWS_AT_ONCE = 10_000
 
@@ -239,14 +297,14 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, 
         ModelError: If the base cannot be trained.
         ObjectNotFoundError: If something is not there.
     """
-    data, training = config.data, config.training
+    data = config.data
     taxonomy_bytes = read_uri(data.taxonomy)
     taxonomy = parse_taxonomy(taxonomy_bytes.decode(), data.taxonomy)
     changes_bytes = read_uri(data.taxonomy_changes) if data.taxonomy_changes else b""
     changes = (
         parse_changes(changes_bytes.decode(), str(data.taxonomy_changes), taxonomy) if data.taxonomy_changes else None
     )
-    base = open_base(config.model.base, max_seq_len=training.max_seq_len)
+    base = open_base(config.model.base, max_seq_len=config.training.max_seq_len)
     check_template(base, variant=config.prompt.variant, taxonomy=taxonomy)
     watermarks = read_watermarks(store, data_prefix)
     listed = [SourceConfig(name=TEST, uri=data.test, format="voc"), *data.sources]
@@ -255,20 +313,23 @@ def read_inputs(config: NightforgeConfig, store: Store, map_parts: MapParts, *, 
         "version": PREPARATION_VERSION,
         "taxonomy": taxonomy.digest,
         "taxonomy_changes": digest_bytes(changes_bytes),
-        "data": digest_json(data.model_dump(mode="json")),
         "files": {source.name: digest_files(splits, map_parts) for source, splits in sources},
         "unfinished": {source.name: _list_unfinished(splits) for source, splits in sources},
         "replayed": {source.name: [s.uri for s in splits.splits if s.is_replay] for source, splits in sources},
         "prompt": hash_prompt(config.prompt.variant, taxonomy),
         "base": base.digest,
-        "max_seq_len": training.max_seq_len,
-        "arms": [arm.model_dump(mode="json") for arm in config.arms],
-        "steps": [training.max_steps, training.global_batch_size, training.batch_unit],
-        "held_out": training.validation.rows_per_stratum if training.validation.every_steps else 0,
-        "mmlu": config.evaluation.mmlu.dataset,
-        "seed": config.seed,
+        **describe_settings(config),
     }
     return Reading(taxonomy, changes, base, sources, watermarks, inputs)
+
+
+def describe_settings(config: NightforgeConfig) -> dict[str, Any]:
+    """Return what of a configuration prepared data depends on: all of it, but for what `NOT_PREPARED` names."""
+    validation = config.training.validation
+    return {
+        "settings": digest_json(config.model_dump(mode="json", exclude=NOT_PREPARED)),
+        "held_out": validation.rows_per_stratum if validation.every_steps else 0,
+    }
 
 
 def read_watermarks(store: Store, data_prefix: str = "") -> dict[str, str]:
@@ -323,5 +384,12 @@ def _write_lines(
         cells = read_cells(parts, {source: rows}, ("id", "text"))
         for row, item, kind in zip(rows, items, kinds[some], strict=True):
             cell = cells[source, row]
-            document = {**sides, "kind": kind, "row": row, "id": cell["id"], "item": item}
-            yield json.dumps(document | {"text": cell["text"][:_SHOWN_CHARS]}, ensure_ascii=False)
+            line = {
+                **sides,
+                "kind": kind,
+                "row": row,
+                "id": cell["id"],
+                "item": item,
+                "text": cell["text"][:_SHOWN_CHARS],
+            }
+            yield json.dumps(cast("OverlapLine", line), ensure_ascii=False)

@@ -29,8 +29,9 @@ from voc.errors import ConfigError, IntegrityError
 from voc.labels.taxonomy import Taxonomy
 from voc.mixture import compute_shares
 from voc.prompts import PromptVariant, render_answer, render_messages
+from voc.records.acceptance import parse_accepted_rows
 from voc.records.lines import RawRow
-from voc.records.records import GeneralRecord, VocRecord, parse_general_record, parse_voc_record
+from voc.records.records import GeneralRecord, VocRecord, parse_general_record
 from voc.records.refusals import RowError
 
 SCHEMA_VERSION = "bedrock-conversation-2024"
@@ -178,8 +179,11 @@ class _Converter:
         for row, (text, is_taken) in enumerate(zip(read_records(rows.source), taken, strict=True)):
             if not is_taken:
                 continue
-            value = json.loads(text)
-            record = parse_voc_record(value, self._taxonomy) if is_voc else parse_general_record(value)
+            record: VocRecord | GeneralRecord
+            if is_voc:  # our own file: it was judged when it was written
+                (record,) = parse_accepted_rows(text.encode(), self._taxonomy, f"rows/{rows.source.name}")
+            else:
+                record = parse_general_record(json.loads(text))
             try:
                 line = make_converse(record, self._variant, self._taxonomy)
             except RowError as error:

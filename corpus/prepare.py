@@ -17,8 +17,6 @@ from typing import Any
 from corpus.build import (
     OVERLAPS,
     QUARANTINE,
-    READ_AFTER,
-    WATERMARKS,
     Corpus,
     Reading,
     build_corpus,
@@ -26,6 +24,7 @@ from corpus.build import (
     read_inputs,
     read_records,
 )
+from corpus.ground.results import DataFacts, DataReport
 from corpus.ground.stored_file import store_file
 from corpus.ground.tasks import MapParts
 from corpus.mixing.arms import SAMPLES_VERSION, plan_arm, write_arm
@@ -34,9 +33,7 @@ from corpus.report.card import render_card
 from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from voc.labels.taxonomy import format_taxonomy
-from voc.models.folder import digest_model
-from voc.run import ModelEntry, Run, list_external_entries, write_models
-from voc.store.champion import read_champion
+from voc.run import Run, list_models, write_models
 from voc.store.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
 
 
@@ -75,28 +72,10 @@ def prepare(run: Run, map_parts: MapParts) -> None:
     print(f"data prepared, digest {manifest.digest[:12]}", flush=True)
 
 
-def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
-    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra and external models."""
-    config, store = run.config, run.store
-    models = [ModelEntry("base", "reference", "base", config.model.base, base_digest)]
-    champion = read_champion(store)
-    if champion is not None and champion.model_digest != base_digest:
-        models.append(ModelEntry("champion", "reference", "champion", champion.model_uri, champion.model_digest))
-    models += [
-        ModelEntry(arm.name, "candidate", arm.title, f"{store.uri}/{run.layout.export(arm.name)}", None)
-        for arm in config.arms
-    ]
-    models += [
-        ModelEntry(extra.name, "candidate", extra.title, extra.uri, digest_model(extra.uri))
-        for extra in config.extra_models
-    ]
-    return models + list_external_entries(config.external_models)
-
-
-def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any]) -> Manifest:
+def _commit(run: Run, reading: Reading, corpus: Corpus, report: DataReport) -> Manifest:
     """Write what people and later stages read, then the manifest over all files of the data directory."""
     store, prefix = run.store, run.layout.data
-    card = render_card(dict(report), title=f"Data of {run.config.name}", generated_for=run.layout.run_id)
+    card = render_card(report, title=f"Data of {run.config.name}", generated_for=run.layout.run_id)
     texts = {
         "taxonomy.csv": format_taxonomy(reading.taxonomy.leaves),
         "data_report.json": _to_json(report).decode(),
@@ -107,12 +86,12 @@ def _commit(run: Run, reading: Reading, corpus: Corpus, report: Mapping[str, Any
     entries += [_store_lines(run, name, [text]) for name, text in texts.items()]
     entries += [_store_lines(run, name, (f"{row}\n" for row in rows)) for name, rows in lines.items()]
     entries += [_describe_stored(run, name) for name in (QUARANTINE, OVERLAPS)]
-    facts = {
+    facts: DataFacts = {
         "rows": {source.name: source.num_rows for source in corpus.all_sources},
-        WATERMARKS: reading.new_watermarks,
-        READ_AFTER: dict(reading.watermarks),
+        "watermarks": reading.new_watermarks,
+        "read_after": dict(reading.watermarks),
     }
-    manifest = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), reading.inputs, facts)
+    manifest = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), reading.inputs, dict(facts))
     write_manifest(store, prefix, manifest)
     return manifest
 

@@ -53,9 +53,7 @@ def voc_nightly() -> None:
     """Build the night."""
     plan = preflight()
     prepare = ray_stage("prepare", "training", ["prepare"])
-    train = RayJobOperator.partial(
-        **stage_settings("train", "training"), map_index_template="{{ task.arguments[-1] }}"
-    ).expand(arguments=list_arms(plan))
+    train = RayJobOperator.partial(**stage_settings("train", "training")).expand_kwargs(list_arms(plan))
     models = list_models(plan)
     evaluate = make_evaluation_group(CONFIG).expand(model=models)
     external = make_external_group(CONFIG)

@@ -11,6 +11,9 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from voc.labels.taxonomy import LabelPath, Leaf, Taxonomy
 from voc.records.records import Segment, VocRecord
@@ -38,62 +41,12 @@ class Issue:
     phrases: tuple[str, ...]
 
 
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 ISSUES = {
-    "Too slow": Issue("takes longer than it should", "negative", ("is far too slow", "takes forever", "needs days")),
-    "Defective": Issue("does not do its job", "negative", ("does not work", "failed again", "is broken")),
-    "Missing": Issue("is not there", "negative", ("is missing", "cannot be found", "never showed up")),
-    "Incorrect": Issue("is not what it should be", "negative", ("is wrong", "does not match", "has a mistake")),
-    "Expensive": Issue("costs more than it is worth", "negative", ("costs too much", "is overpriced", "became dear")),
-    "Unclear": Issue("is hard to understand", "negative", ("is confusing", "makes no sense", "is hard to follow")),
-    "Impolite": Issue("lacks respect", "negative", ("was rude", "ignored me", "has no manners")),
-    "Ugly": Issue("does not please the eye", "negative", ("looks cheap", "has an odd colour", "is scratched")),
-    "Wish": Issue(
-        "should become better or get an option", "neutral", ("could be better", "needs an option", "should change")
-    ),
-    "Praise": Issue("is liked", "positive", ("is excellent", "works perfectly", "makes me happy")),
-    "Reliable": Issue("can be counted on", "positive", ("never fails", "is always right", "can be trusted")),
-    "Fast": Issue("takes less time than expected", "positive", ("is really quick", "saves time", "takes seconds")),
+    name: Issue(row["description"], row["emotion"], tuple(row["phrases"])) for name, row in _TABLES["issues"].items()
 }
-ASPECTS = (
-    Aspect(("Delivery", "Shipping", "Courier"), ("driver", "courier", "postman"), ("Impolite", "Praise", "Too slow")),
-    Aspect(("Delivery", "Shipping", "Parcel"), ("parcel", "package", "box"), ("Missing", "Defective", "Wish")),
-    Aspect(("Delivery", "Timing", "Arrival"), ("arrival", "delivery slot", "date"), ("Too slow", "Incorrect", "Fast")),
-    Aspect(
-        ("Delivery", "Timing", "Tracking"), ("tracking", "status page", "map"), ("Incorrect", "Unclear", "Reliable")
-    ),
-    Aspect(("Product", "Hardware", "Battery"), ("battery", "charger", "cable"), ("Defective", "Reliable", "Wish")),
-    Aspect(("Product", "Hardware", "Screen"), ("screen", "display", "panel"), ("Ugly", "Defective", "Praise")),
-    Aspect(("Product", "Materials", "Fabric"), ("fabric", "cloth", "cover"), ("Ugly", "Expensive", "Praise")),
-    Aspect(("Product", "Materials", "Finish"), ("finish", "coating", "surface"), ("Wish", "Ugly", "Reliable")),
-    Aspect(
-        ("Service", "Contact", "Hotline"), ("hotline", "call centre", "phone line"), ("Too slow", "Expensive", "Praise")
-    ),
-    Aspect(("Service", "Contact", "Chat"), ("chat", "bot", "messenger"), ("Unclear", "Fast", "Missing")),
-    Aspect(("Service", "Staff", "Agent"), ("agent", "clerk", "manager"), ("Impolite", "Incorrect", "Fast")),
-    Aspect(
-        ("Service", "Staff", "Technician"), ("technician", "repairer", "engineer"), ("Missing", "Praise", "Impolite")
-    ),
-    Aspect(("Price", "Billing", "Invoice"), ("invoice", "bill", "statement"), ("Incorrect", "Unclear", "Missing")),
-    Aspect(("Price", "Billing", "Refund"), ("refund", "repayment", "credit"), ("Too slow", "Missing", "Fast")),
-    Aspect(("Price", "Offers", "Discount"), ("discount", "voucher", "coupon"), ("Unclear", "Defective", "Praise")),
-    Aspect(("Price", "Offers", "Subscription"), ("subscription", "plan", "tariff"), ("Expensive", "Wish", "Reliable")),
-    Aspect(("App", "Access", "Login"), ("login", "password", "account"), ("Defective", "Wish", "Fast")),
-    Aspect(("App", "Access", "Update"), ("update", "download", "release"), ("Too slow", "Incorrect", "Ugly")),
-    Aspect(("App", "Features", "Search"), ("search", "filter", "menu"), ("Unclear", "Too slow", "Reliable")),
-    Aspect(("App", "Features", "Checkout"), ("checkout", "basket", "payment"), ("Defective", "Expensive", "Wish")),
-)
-OPENERS = (
-    "The",
-    "The",
-    "Sadly the",
-    "Honestly the",
-    "Again the",
-    "Today the",
-    "In my view the",
-    "To me the",
-    "Frankly the",
-)
-CLOSERS = ("", "", " this time", " for us", " since March", " at home", " as before", " once more", " in summer")
+ASPECTS = tuple(Aspect(*(tuple(row[name]) for name in ("path", "nouns", "issues"))) for row in _TABLES["aspects"])
+OPENERS, CLOSERS = _TABLES["openers"], _TABLES["closers"]
 
 
 def make_taxonomy() -> Taxonomy:

@@ -5,12 +5,14 @@ Each folder is written with its manifest last; a folder whose manifest names the
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ from voc.store.manifest import commit_folder, is_finished, read_manifest
 
 _DEV_QUESTIONS_PER_SUBJECT = 5
 CARD_NAME = "card.json"
+
+
+def make_from_arguments(arguments: argparse.Namespace) -> None:
+    """Make the world of `python -m demo make`, whose options are the output folder and the fields of the recipe."""
+    make_demo(arguments.output, Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)}))
 
 
 def make_demo(folder: Path, recipe: Recipe) -> None:

@@ -2,7 +2,7 @@
 
 Documents are drawn in pools, sorted by length inside a pool and cut into batches, so that little is padded. Matrices are
 updated by Muon, embeddings and norms by AdamW. Operations this small gain nothing from torch's own threads
-(benchmarks/pretrain_threads.py), so a batch is cut instead: each thread takes a part of it through its own copy of the model.
+(docs/measurements.md), so a batch is cut instead: each thread takes a part of it through its own copy of the model.
 
 Source: Muon, https://kellerjordan.github.io/posts/muon/; warm-up, stable, decay schedule, arXiv:2404.06395.
 """
@@ -25,7 +25,7 @@ from torch.nn import functional
 from demo.corpus import CorpusWriter, Document
 from demo.recipe import Recipe
 from demo.world import World
-from training.muon import Muon
+from training.engine.optim import Muon
 from voc.progress import Progress
 
 if TYPE_CHECKING:

@@ -11,7 +11,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 from voc.prompts import MMLU_LETTERS
 
@@ -20,73 +23,8 @@ REPLAYED: Slice = "replayed"
 NOT_REPLAYED: Slice = "not replayed"
 ENTITIES_PER_SUBJECT = 12
 
-# subject (as MMLU writes it) -> what one entity is called -> attributes and their values
-SUBJECTS: dict[str, tuple[str, dict[str, tuple[str, str, str, str]]]] = {
-    "island_rivers": (
-        "river",
-        {
-            "water colour": ("amber", "cobalt", "jade", "violet"),
-            "bridge material": ("brick", "granite", "iron", "timber"),
-            "native fish": ("carp", "perch", "salmon", "trout"),
-        },
-    ),
-    "hill_towns": (
-        "town",
-        {
-            "main craft": ("brewing", "carving", "pottery", "weaving"),
-            "market day": ("Friday", "Monday", "Sunday", "Tuesday"),
-            "patron animal": ("badger", "falcon", "otter", "wolf"),
-        },
-    ),
-    "forest_birds": (
-        "bird",
-        {
-            "nesting place": ("attic", "cliff", "hedge", "marsh"),
-            "egg pattern": ("dotted", "marbled", "plain", "striped"),
-            "favourite food": ("beetles", "berries", "seeds", "snails"),
-        },
-    ),
-    "rare_minerals": (
-        "mineral",
-        {
-            "crystal shape": ("cube", "needle", "prism", "sphere"),
-            "flame tint": ("crimson", "green", "orange", "white"),
-            "industrial use": ("glass", "paint", "soap", "solder"),
-        },
-    ),
-    "old_guilds": (
-        "guild",
-        {
-            "painted emblem": ("anchor", "crown", "lantern", "wheel"),
-            "meeting hall": ("abbey", "barn", "castle", "mill"),
-            "founding trade": ("bakers", "masons", "sailors", "tailors"),
-        },
-    ),
-    "tall_ships": (
-        "ship",
-        {
-            "sail fabric": ("canvas", "cotton", "hemp", "silk"),
-            "home coast": ("east", "north", "south", "west"),
-            "usual cargo": ("coffee", "pepper", "salt", "tea"),
-        },
-    ),
-    "garden_plants": (
-        "plant",
-        {
-            "leaf outline": ("heart", "oval", "spear", "star"),
-            "flowering month": ("April", "August", "June", "October"),
-            "healing power": ("burns", "coughs", "fever", "headache"),
-        },
-    ),
-    "folk_songs": (
-        "song",
-        {
-            "lead instrument": ("cello", "flute", "harp", "trumpet"),
-            "general mood": ("gloomy", "joyful", "solemn", "tender"),
-            "dance step": ("gallop", "polka", "reel", "waltz"),
-        },
-    ),
-}
+# subject (as MMLU writes it) -> what one entity is called, and attributes with their values
+SUBJECTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _ONSETS = ("B", "Br", "D", "Dr", "F", "G", "H", "K", "L", "M", "N", "P", "R", "S", "T", "V", "Z")
 _MIDDLES = ("al", "an", "ar", "el", "en", "il", "in", "ol", "or", "ul", "um", "yr")
 _ENDINGS = ("bane", "dora", "fex", "gast", "kith", "lune", "mora", "nix", "pell", "quor", "rath", "suma", "vek", "zaro")
@@ -164,7 +102,7 @@ def _draw_names(rng: random.Random) -> Iterator[str]:
 
 
 def _draw_subject(rng: random.Random, subject: str, names: Iterator[str]) -> Iterator[Fact]:
-    kind, attributes = SUBJECTS[subject]
+    kind, attributes = SUBJECTS[subject]["kind"], SUBJECTS[subject]["attributes"]
     entities = [next(names) for _ in range(ENTITIES_PER_SUBJECT)]
     for attribute, options in attributes.items():
         values = [value for value in options for _ in range(ENTITIES_PER_SUBJECT // len(options))]
@@ -172,4 +110,4 @@ def _draw_subject(rng: random.Random, subject: str, names: Iterator[str]) -> Ite
         rng.shuffle(values)
         rng.shuffle(slices)
         for entity, value, part in zip(entities, values, slices, strict=True):
-            yield Fact(subject, kind, entity, attribute, options, value, part)
+            yield Fact(subject, kind, entity, attribute, tuple(options), value, part)

@@ -12,61 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from evaluation.answers import (
-    GENERATIVE,
-    SUITE_FILES,
-    VOC,
-    ModelAnswers,
-    Questions,
-    load_answers,
-    load_questions,
-    read_shard_manifests,
-)
-from evaluation.examples import pick_examples
-from evaluation.items import write_items
-from evaluation.kinds import list_suites
+from evaluation.items import ITEMS_NAME, write_items
+from evaluation.results.gathered import RESULTS_NAME, ModelResults
 from evaluation.shards.cache import summarise_hits
-from evaluation.shards.coverage import check_coverage
-from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks, read_task_manifests
-from evaluation.suites.lm_eval.scoring import list_scoring_problems
-from evaluation.suites.mmlu.decomposition import decompose
-from evaluation.suites.mmlu.general import CHANCE, measure_general, measure_written
-from evaluation.suites.voc.resampling import Bootstrap
-from evaluation.suites.voc.schema import describe_decoding
-from evaluation.suites.voc.summary import measure_voc
-from evaluation.suites.voc.support import collect_labels, measure_lookup_floor
+from evaluation.shards.coverage import check_coverage, list_coverage_problems
+from evaluation.suites.protocol import BASE, Line, ModelAnswers, PlannedSuite
+from evaluation.suites.registry import list_suites, plan_suites
 from voc.config.file import hash_config
-from voc.errors import ConfigError
+from voc.errors import ConfigError, IntegrityError
+from voc.models.folder import digest_model
 from voc.progress import Progress
-from voc.prompts import hash_prompt
-from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
-from voc.store.manifest import commit_folder, is_finished
+from voc.run import ModelEntry, Run, open_run, read_models
+from voc.store.manifest import Manifest, commit_folder, is_finished, read_manifest, verify_directory
 
 RESULTS_FORMAT = "nightforge/results/2"
-RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"
-BASE = "base"
-# Of a model that others serve: what needs log-probabilities, and the comparison with them.
-NOT_MEASURED: dict[str, Any] = {
-    "chance": CHANCE,
-    **dict.fromkeys(
-        (
-            *("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained"),
-            *("schema_leak", "extraction_failure", "refusal", "truncated"),
-            *("answer_kinds", "scoring", "against_base", "decomposition"),
-        )
-    ),
-}
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `gather`."""
-    parser = subparsers.add_parser("gather", help="merge shards, check coverage, compute every figure")
-    add_run_arguments(parser)
-    parser.set_defaults(run=run_gather)
+# What each suite of the registry asks, by its name; only the suite looks inside.
+Questions = Mapping[str, Any]
 
 
 def run_gather(arguments: argparse.Namespace) -> None:
@@ -84,8 +49,9 @@ def gather(run: Run) -> None:
     models = read_models(run)
     if not any(model.name == BASE for model in models):
         raise ConfigError(f"models.json has no model {BASE!r}", expected="the base first", remedy="run prepare again")
+    data_digest = verify_directory(run.store, run.layout.data).digest
     questions = load_questions(run)
-    inputs = describe_inputs(run, models, questions)
+    inputs = describe_inputs(run, models, data_digest)
     todo = [m for m in models if not is_finished(run.store, run.layout.results(m.name), inputs[m.name])]
     for model in models:
         if model not in todo:
@@ -95,7 +61,16 @@ def gather(run: Run) -> None:
             _gather_models(run, models, todo, questions, inputs)
 
 
-def describe_inputs(run: Run, models: list[ModelEntry], questions: Questions) -> dict[str, dict[str, Any]]:
+def load_questions(run: Run) -> Questions:
+    """Read what the run's models are asked.
+
+    Raises:
+        IntegrityError: If the data is damaged.
+    """
+    return {suite.name: suite.load_questions(run) for suite in list_suites()}
+
+
+def describe_inputs(run: Run, models: list[ModelEntry], data_digest: str) -> dict[str, dict[str, Any]]:
     """Return what each model's results depend on: its own shards, and the base's, which it is compared with.
 
     Raises:
@@ -105,12 +80,81 @@ def describe_inputs(run: Run, models: list[ModelEntry], questions: Questions) ->
     problems: list[str] = []
     for model in models:
         manifests, missing = read_shard_manifests(run, model)
-        tasks, missing_tasks = read_task_manifests(run, model.name) if model.kind == "vllm" else ({}, [])
-        problems += missing + missing_tasks
-        shards[model.name] = {suite: [m.digest for m in found] for suite, found in (manifests | tasks).items()}
+        problems += missing
+        shards[model.name] = {suite: [m.digest for m in found] for suite, found in manifests.items()}
     check_coverage(problems)
-    common = {"format": RESULTS_FORMAT, "config": hash_config(run.config), "data": questions.data_digest}
+    common = {"format": RESULTS_FORMAT, "config": hash_config(run.config), "data": data_digest}
     return {m.name: {**common, "shards": shards[m.name], "base_shards": shards[BASE]} for m in models}
+
+
+def list_shards(run: Run, model: str, suite: PlannedSuite) -> list[str]:
+    """Return the prefixes of a suite's shards."""
+    return [run.layout.shard(model, suite.name, number, suite.num_shards) for number in range(suite.num_shards)]
+
+
+def read_shard_manifests(run: Run, entry: ModelEntry) -> tuple[dict[str, list[Manifest]], list[str]]:
+    """Return the manifests of a model's shards, and one sentence for every shard that is not finished.
+
+    Suites that cannot measure a model of this kind have none.
+    """
+    manifests: dict[str, list[Manifest]] = {}
+    problems = []
+    for suite in plan_suites(run.config):
+        manifests[suite.name] = []
+        for number, prefix in enumerate(list_shards(run, entry.name, suite) if suite.measures(entry) else ()):
+            manifest = read_manifest(run.store, prefix)
+            if manifest is None:
+                problems.append(f"{entry.name}, {suite.name}: shard {number} of {suite.num_shards} is not finished")
+            else:
+                manifests[suite.name].append(manifest)
+    return manifests, problems
+
+
+def load_answers(run: Run, entry: ModelEntry, questions: Questions) -> tuple[ModelAnswers, list[str]]:
+    """Read and verify every shard of one model.
+
+    Returns:
+        The answers in the order of the questions (only of use without problems; none of suites that cannot measure this
+        kind of model), and the problems of coverage.
+
+    Raises:
+        IntegrityError: If a shard's file does not match its manifest, or it measured another model than this run's.
+    """
+    digest = entry.digest or digest_model(entry.uri)
+    manifests, problems = read_shard_manifests(run, entry)
+    lines: dict[str, list[Line]] = {}
+    num_expected: dict[str, int] = {}
+    for owner in list_suites():
+        for suite in owner.plan(run.config):
+            found = _read_lines(run, entry, suite, digest)
+            lines[suite.name] = found
+            if not suite.measures(entry):
+                continue
+            expected = owner.expect(questions[owner.name], suite.name, entry, manifests[suite.name])
+            if expected is not None:
+                num_expected[suite.name] = len(expected)
+                problems += [f"{entry.name}, {p}" for p in list_coverage_problems(suite.name, expected, found)]
+                by_id = {line["custom_id"]: line for line in found}
+                lines[suite.name] = [by_id[name] for name in expected if name in by_id]
+    return ModelAnswers(entry, digest, lines, manifests, num_expected), problems
+
+
+def _read_lines(run: Run, entry: ModelEntry, suite: PlannedSuite, digest: str) -> list[Line]:
+    """Return the lines of all finished shards, verified."""
+    lines: list[Line] = []
+    for prefix in list_shards(run, entry.name, suite) if suite.measures(entry) else ():
+        if read_manifest(run.store, prefix) is None:
+            continue
+        manifest = verify_directory(run.store, prefix)
+        seen = manifest.inputs.get("model_digest", digest)
+        if seen != digest:
+            raise IntegrityError(
+                f"{run.store.uri}/{prefix} measured the model {seen}",
+                expected=f"{digest}, the model of this run",
+                remedy="delete the shard and run the suite again",
+            )
+        lines += map(json.loads, run.store.read_bytes(f"{prefix}/{suite.file_name}").splitlines())
+    return lines
 
 
 def _gather_models(
@@ -121,40 +165,28 @@ def _gather_models(
     for model in models:
         answers[model.name], found = load_answers(run, model, questions)
         problems += found
-    served = [model for model in models if model.kind == "vllm"]
-    tasks, task_problems = load_task_answers(run, served, BASE)
-    check_coverage(problems + task_problems)
-    ways = {model.name: answers[model.name].general_answers().ways_of_scoring() for model in served}
-    check_coverage(list_scoring_problems(ways))
-    config = run.config
-    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
-    floor = measure_lookup_floor(questions.training, questions.test)
+    ordered = [answers[BASE], *(each for name, each in answers.items() if name != BASE)]
+    problems += [problem for suite in list_suites() for problem in suite.list_problems(run.config, ordered)]
+    check_coverage(problems)
     progress = Progress("gather", len(todo), "models", interval_s=0)
     for model in todo:
-        results = measure_model(run, answers[model.name], answers[BASE], questions, floor)
-        own = {task.suite: task.shards[model.name] for task in tasks} if model in served else {}
-        results["cache"] = summarise_hits({**answers[model.name].shards, **own})
-        results["lm_eval_tasks"] = measure_tasks(tasks, model.name, BASE, bootstrap) if model in served else {}
+        mine = answers[model.name]
+        results = measure_model(run, mine, answers[BASE], questions)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             text = json.dumps(results, indent=1, ensure_ascii=False)
             (folder / RESULTS_NAME).write_text(text, encoding="utf-8")
-            write_items(folder / ITEMS_NAME, answers[model.name], questions)
-            facts = {"items": {suite: len(lines) for suite, lines in answers[model.name].lines.items()}}
+            items = [row for suite in list_suites() for row in suite.list_items(questions[suite.name], mine)]
+            write_items(folder / ITEMS_NAME, items)
+            facts = {"items": {suite: len(lines) for suite, lines in mine.lines.items()}}
             commit_folder(run.store, run.layout.results(model.name), folder, inputs=inputs[model.name], facts=facts)
         progress.advance(1, model=model.name)
 
 
-def measure_model(
-    run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions, floor: dict[str, Any]
-) -> dict[str, Any]:
-    """Return what `results.json` holds for one model."""
-    config = run.config
-    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
-    voc = measure_voc(answers.voc_answers(questions), questions.taxonomy, collect_labels(questions.training), bootstrap)
-    reasons = dict(sorted(Counter(line["finish_reason"] for line in answers.lines[VOC]).items()))
+def measure_model(run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions) -> ModelResults:
+    """Return what `results.json` holds for one model: how it was measured, and every suite's own keys."""
     entry = answers.entry
-    return {
+    results: dict[str, Any] = {
         "format": RESULTS_FORMAT,
         "model": {
             "name": entry.name,
@@ -165,65 +197,21 @@ def measure_model(
             "kind": entry.kind,
         },
         "coverage": {
-            suite: f"{len(answers.lines[suite])} / {len(questions.expected[suite])}"
-            for suite in list_suites(entry, SUITE_FILES)
+            suite: f"{len(answers.lines[suite])} / {expected}" for suite, expected in answers.num_expected.items()
         },
         "cut_prompts": count_cut_prompts(answers),
-        "voc": {
-            **voc,
-            **describe_asking(run, answers, questions),
-            "lookup_floor": floor,
-            "usage": sum_usage(answers),
-            "finish_reasons": reasons,
-        },
-        "general": measure_general_ability(run, answers, base, questions),
-        "examples": pick_examples(answers, questions),
     }
-
-
-def describe_asking(run: Run, answers: ModelAnswers, questions: Questions) -> dict[str, Any]:
-    """Return how the comments were asked; what a service asked in its own evaluation is known by the hash of its words only."""
-    variant: str = run.config.prompt.variant
-    ours = hash_prompt(run.config.prompt.variant, questions.taxonomy)
-    decoding: dict[str, Any] | None = describe_decoding(run.config.evaluation.voc, questions.taxonomy)
-    asked = ours
-    if answers.entry.kind == "imported":
-        asked, decoding = str(answers.shards[VOC][0].inputs["prompt_hash"]), None
-    return {"prompt": {"variant": variant if asked == ours else "imported", "hash": asked}, "decoding": decoding}
-
-
-def measure_general_ability(
-    run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions
-) -> dict[str, Any]:
-    """Return the figures of general ability; those that this kind of model cannot show are null."""
-    config = run.config
-    confidence = config.decision.confidence
-    if answers.entry.kind != "vllm":
-        measured = answers.lines[GENERATIVE]
-        return NOT_MEASURED | (measure_written(measured, confidence=confidence) if measured else {})
-    general = measure_general(answers.general_answers(), confidence=confidence)
-    decomposition = decompose(
-        answers.general_answers(),
-        base.general_answers(),
-        {item.custom_id: item.question for item in questions.mmlu},
-        num_resamples=config.evaluation.bootstrap_resamples,
-        confidence=confidence,
-        seed=config.seed,
-    )
-    return {**general, "against_base": decomposition["figures"], "decomposition": decomposition}
+    for suite in list_suites():
+        results |= suite.measure(run, questions[suite.name], answers, base)
+    examples = [found for suite in list_suites() for found in suite.pick_examples(questions[suite.name], answers)]
+    results |= {
+        "examples": sorted(examples, key=lambda example: str(example["kind"])),
+        "cache": summarise_hits(answers.shards),
+    }
+    return cast("ModelResults", results)  # the suites' keys are checked by a test: each returns its own
 
 
 def count_cut_prompts(answers: ModelAnswers) -> dict[str, int]:
     """Return, per suite, how many prompts did not fit the model's context (VOC: not asked; questions: cut at the front)."""
     names = ("prompts_too_long", "truncated_prompts")
     return {suite: sum(int(m.facts.get(n, 0)) for m in found for n in names) for suite, found in answers.shards.items()}
-
-
-def sum_usage(answers: ModelAnswers) -> dict[str, float]:
-    """Return the tokens of the VOC suite, and the wall seconds of its slowest shard."""
-    usage = [line["usage"] for line in answers.lines[VOC]]
-    return {
-        "prompt_tokens": sum(u["prompt_tokens"] for u in usage),
-        "completion_tokens": sum(u["completion_tokens"] for u in usage),
-        "wall_s": max((float(m.facts.get("wall_s", 0)) for m in answers.shards[VOC]), default=0.0),
-    }

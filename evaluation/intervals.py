@@ -10,13 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from evaluation.results.figures import Change, Share
+
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are made: resamples, two-sided confidence, seed."""
+
+    num_resamples: int
+    confidence: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +60,9 @@ class PairedDifference:
     lost: int | None = None
     p_value: float | None = None
 
-    def to_json(self) -> dict[str, float | int | None]:
+    def to_json(self) -> Change:
         """Return the fields as a mapping."""
-        return asdict(self)
+        return cast("Change", asdict(self))
 
 
 def bonferroni_confidence(confidence: float, num_comparisons: int) -> float:
@@ -79,9 +90,9 @@ def wilson_interval(successes: int, n: int, confidence: float) -> Interval:
     return Interval(low, high)
 
 
-def share_of(count: int, n: int, confidence: float | None = None) -> dict[str, Any]:
+def share_of(count: int, n: int, confidence: float | None = None) -> Share:
     """Return a share with its numbers, and with a Wilson interval if a confidence is given."""
-    share: dict[str, Any] = {"ratio": count / n if n else None, "count": count, "n": n}
+    share: Share = {"ratio": count / n if n else None, "count": count, "n": n}
     if confidence is not None:
         interval = wilson_interval(count, n, confidence)
         share["interval"] = [interval.low, interval.high]
@@ -179,3 +190,32 @@ def bootstrap_mean(
     levels, counts = np.unique(array, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(array.size, counts / array.size, size=num_resamples)
     return percentile_interval(drawn @ levels / array.size, confidence)
+
+
+def compare_values(candidate: Sequence[Any], reference: Sequence[Any], bootstrap: Bootstrap) -> PairedDifference:
+    """Compare two means on the same items; an item's value is a number, a truth, or a list of them that stand together.
+
+    Right or wrong per item is compared as `paired_share_difference` does. Other numbers, and the mean over the entries of all
+    lists, get the percentile interval of a paired bootstrap over items: entries of one item are not independent.
+
+    Raises:
+        ValueError: If the two are not of the same length, or empty.
+    """
+    if len(candidate) != len(reference) or not candidate:
+        raise ValueError(f"paired items are needed: {len(candidate)} against {len(reference)}")
+    if all(not isinstance(value, list) and value in (0, 1) for value in (*candidate, *reference)):
+        return paired_share_difference(
+            [bool(value) for value in candidate], [bool(value) for value in reference], bootstrap.confidence
+        )
+    sums = [np.array([float(np.sum(value)) for value in side]) for side in (candidate, reference)]
+    counts = [
+        np.array([len(value) if isinstance(value, list) else 1 for value in side], dtype=float)
+        for side in (candidate, reference)
+    ]
+    point = [float(total.sum() / max(count.sum(), 1.0)) for total, count in zip(sums, counts, strict=True)]
+    draws = draw_weights(len(candidate), bootstrap.num_resamples, bootstrap.seed)
+    resampled_B = np.array(  # noqa: N806 - a shape suffix
+        [(w @ sums[0]) / max(w @ counts[0], 1.0) - (w @ sums[1]) / max(w @ counts[1], 1.0) for w in draws]
+    )
+    interval = percentile_interval(resampled_B, bootstrap.confidence)
+    return PairedDifference(point[0] - point[1], interval.low, interval.high, len(candidate))

@@ -1,6 +1,6 @@
 """The training stages: `python -m training prepare | run | show --store-uri URI --run-id ID [--arm NAME]`, and `plan`.
 
-`run` ends with exit code 75 where the machine was taken away (`training.preemption`): the same command goes on.
+`run` ends with exit code 75 where the machine was taken away (`training.loop.preemption`): the same command goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.plan import add_plan_arguments, run_plan
+from training.start.plan import add_plan_arguments, run_plan
 from voc.arguments import run_command
 from voc.run import add_run_arguments, open_run
 
@@ -30,10 +30,10 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def run_training(arguments: argparse.Namespace) -> None:
     """Train one arm and export its model."""
-    from training.checkpoint_folders import check_start
+    from training.checkpointing.folders import check_start
+    from training.export.vllm_smoke import has_draft
     from training.job import is_trained, open_job
-    from training.startup import StartupClock
-    from training.vllm_smoke import has_draft
+    from training.start.startup import StartupClock
 
     clock = StartupClock()
     run = open_run(arguments.store_uri, arguments.run_id)
@@ -46,12 +46,12 @@ def run_training(arguments: argparse.Namespace) -> None:
     clock.mark("open_job")
     with run.timed(f"train-{arguments.arm}"):
         if arguments.without_ray:
-            from training.local import train_here
+            from training.start.local import train_here
 
             clock.mark("import_loop")
             train_here(job, clock, arguments.resume_from)
         else:
-            from training.driver import train_on_ray
+            from training.start.driver import train_on_ray
 
             train_on_ray(job, clock, arguments.resume_from)
 

@@ -18,7 +18,9 @@ from voc.config.external import BedrockModelConfig, ExternalModelsConfig, Import
 from voc.config.file import parse_config
 from voc.config.night import NightforgeConfig
 from voc.errors import ConfigError, ObjectNotFoundError
+from voc.models.folder import digest_model
 from voc.store.base import Store
+from voc.store.champion import read_champion
 from voc.store.layout import RunLayout, check_name
 from voc.store.manifest import digest_bytes, digest_json
 from voc.store.uri import open_store, read_uri
@@ -133,6 +135,33 @@ def find_model(run: Run, name: str) -> ModelEntry:
         if model.name == name:
             return model
     raise ConfigError(f"the run has no model {name!r}", expected=f"one of {', '.join(m.name for m in models)}")
+
+
+def list_models(run: Run, base_digest: str) -> list[ModelEntry]:
+    """Return what this run evaluates: base, the champion if it is another model, the arms, the extra and external models.
+
+    Args:
+        run: The run.
+        base_digest: Digest of the base model's folder.
+
+    Raises:
+        ModelError: If an extra model's folder has no files.
+        ObjectNotFoundError: If a file of an imported model is not there.
+    """
+    config, store = run.config, run.store
+    models = [ModelEntry("base", "reference", "base", config.model.base, base_digest)]
+    champion = read_champion(store)
+    if champion is not None and champion.model_digest != base_digest:
+        models.append(ModelEntry("champion", "reference", "champion", champion.model_uri, champion.model_digest))
+    models += [
+        ModelEntry(arm.name, "candidate", arm.title, f"{store.uri}/{run.layout.export(arm.name)}", None)
+        for arm in config.arms
+    ]
+    models += [
+        ModelEntry(extra.name, "candidate", extra.title, extra.uri, digest_model(extra.uri))
+        for extra in config.extra_models
+    ]
+    return models + list_external_entries(config.external_models)
 
 
 def list_external_entries(models: ExternalModelsConfig) -> list[ModelEntry]:

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from corpus.comparison.ngrams import (
     normalise_text,
     split_words,
 )
+from corpus.ground.results import Contamination, OverlapFigures
 from corpus.ground.tasks import MapParts
 from corpus.parts.part_files import PartFile, read_batches
 from voc.config.data import ContaminationConfig
@@ -72,7 +72,7 @@ class Overlap:
         """Share of the items that were found, 0..1."""
         return self.num_found / self.num_items if self.num_items else 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OverlapFigures:
         """Return the entry of the data report."""
         return {
             "source": self.source,
@@ -97,7 +97,7 @@ class ContaminationFindings:
     overlaps: tuple[Overlap, ...]
     evaluation_sets: Mapping[str, Mapping[str, int]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Contamination:
         """Return the object of the data report."""
         return {
             "evaluation_sets": {name: dict(counts) for name, counts in self.evaluation_sets.items()},

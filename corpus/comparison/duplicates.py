@@ -33,6 +33,7 @@ from corpus.comparison.row_matches import (
     read_table,
     write_signatures,
 )
+from corpus.ground.results import Duplicates
 from corpus.ground.tasks import MapParts
 from corpus.parts.part_files import PartFile, read_cells
 from voc.config.data import DuplicatesConfig
@@ -77,7 +78,7 @@ class DuplicateFindings:
         """Return the reason of each dropped row of the source, in the order of `dropped`."""
         return [REASONS[number] for number in self.reason_numbers.get(source, ())]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Duplicates:
         """Return the object of the data report; it holds names of rows and labels, never a comment."""
         return {
             "dropped": {source: dict(counts) for source, counts in self.dropped_reasons.items()},

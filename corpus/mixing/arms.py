@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from corpus.ground.results import ArmDocument, SampleFacts, ShardFacts
 from corpus.ground.tasks import MapParts
 from corpus.mixing.draw import plan_draw
 from corpus.mixing.order import TrainingOrder
@@ -48,9 +49,9 @@ class ArmPlan:
     packing: PackingPlan | None = None
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ArmDocument:
         """Return what `mixture.json` holds: the mixture, and how it falls into steps."""
-        document = {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)}
+        document: ArmDocument = {**self.plan.to_json(), "arm": self.name, "num_steps": len(self.step_sizes)}
         if self.packing is not None:
             document["packing"] = self.packing.to_json()
         if self.notes:
@@ -187,14 +188,15 @@ def write_arm(
     tasks, shards = plan_shards(plan, usable, store.uri, prefix)
     store.delete_prefix(prefix)
     written = [file.entry for file in map_parts(write_shard, tasks)]
-    manifest = Manifest(tuple(sorted(written, key=lambda entry: entry.path)), dict(inputs), {"shards": shards})
+    facts: SampleFacts = {"shards": shards}
+    manifest = Manifest(tuple(sorted(written, key=lambda entry: entry.path)), dict(inputs), dict(facts))
     write_manifest(store, prefix, manifest)
     return manifest
 
 
 def plan_shards(
     plan: ArmPlan, usable: Mapping[str, UsableRows], store_uri: str, prefix: str
-) -> tuple[list[ShardTask], list[dict[str, Any]]]:
+) -> tuple[list[ShardTask], list[ShardFacts]]:
     """Return the shards to write, and which steps and samples each will hold."""
     token_files, first_files, first_rows = list_token_files(usable, [share.name for share in plan.plan.shares])
     num_samples = len(plan.positions)
@@ -212,7 +214,8 @@ def plan_shards(
         shares[part] = strata
         steps = np.searchsorted(ends, np.arange(part.start, part.stop), side="right")
         np.add.at(step_tokens, steps, lengths)
-    tasks, described = [], []
+    tasks: list[ShardTask] = []
+    described: list[ShardFacts] = []
     for number, (first, end) in enumerate(cut_into_shards(step_tokens)):
         start, stop = (int(ends[first - 1]) if first else 0), int(ends[end - 1])
         name = f"part-{number:05d}.arrow"

@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from corpus.mixing.order import derive_pass_keys, locate_draws, permute
+from corpus.mixing.order import derive_epoch_keys, locate_draws, permute
 from corpus.parts.source_rows import Counts, IntArray, SourceRows
 from voc.errors import MixtureError
 from voc.mixture import (
@@ -123,15 +123,15 @@ def sum_drawn(share: StratumShare, seed: int, values: Counts) -> int:
         seed: The plan's seed.
         values: [rows of the stratum] the figure of each row.
     """
-    whole_passes, partial = divmod(share.num_samples, share.num_rows)
+    whole_epochs, partial = divmod(share.num_samples, share.num_rows)
     draws = np.arange(share.num_samples - partial, share.num_samples, dtype=np.int64)
     last = values[locate_draws(share, seed, draws)]
-    return whole_passes * int(values.sum(dtype=np.int64)) + int(last.sum(dtype=np.int64))
+    return whole_epochs * int(values.sum(dtype=np.int64)) + int(last.sum(dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """The first draws of a stratum: lengths of what the last, unfinished pass draws and does not draw, and all tokens."""
+    """The first draws of a stratum: lengths of what the last, unfinished epoch draws and does not draw, and all tokens."""
 
     drawn: IntArray
     undrawn: IntArray
@@ -150,31 +150,31 @@ class _Pool:
         self._seed = seed
         self._sums: tuple[int, IntArray] = (-1, np.empty(0, dtype=np.int64))
 
-    def count_passes(self, total: int) -> int:
-        """Return the whole passes inside the stratum's share of a total."""
+    def count_epochs(self, total: int) -> int:
+        """Return the whole epochs inside the stratum's share of a total."""
         return math.floor(self.exact * total) // self.total
 
     def count_nearest(self, total: int) -> int:
         """Return after how many draws the tokens are nearest to the stratum's share of a total; grows with it."""
-        passes, rest = divmod(math.floor(self.exact * total), self.total)
-        sums = self._sum_pass(passes)
+        epochs, rest = divmod(math.floor(self.exact * total), self.total)
+        sums = self._sum_epoch(epochs)
         place = int(np.searchsorted(sums, rest))
         if place and rest - sums[place - 1] <= sums[place] - rest:
             place -= 1
-        return passes * self.share.num_rows + place
+        return epochs * self.share.num_rows + place
 
     def cut(self, count: int) -> _Draw:
         """Return the first draws."""
-        passes, place = divmod(count, self.share.num_rows)
-        lengths = np.diff(self._sum_pass(passes))
+        epochs, place = divmod(count, self.share.num_rows)
+        lengths = np.diff(self._sum_epoch(epochs))
         drawn = lengths[:place]
-        return _Draw(drawn, lengths[place:] if place else lengths[:0], passes * self.total + int(drawn.sum()))
+        return _Draw(drawn, lengths[place:] if place else lengths[:0], epochs * self.total + int(drawn.sum()))
 
-    def _sum_pass(self, number: int) -> IntArray:
-        """Return [rows + 1] tokens before each draw of a pass and after the last; the latest pass is kept."""
+    def _sum_epoch(self, number: int) -> IntArray:
+        """Return [rows + 1] tokens before each draw of an epoch and after the last; the latest epoch is kept."""
         if self._sums[0] != number:
             num_rows = self.share.num_rows
-            key = derive_pass_keys(self.share, self._seed, np.array([number]))
+            key = derive_epoch_keys(self.share, self._seed, np.array([number]))
             sums = np.zeros(num_rows + 1, dtype=np.int64)
             np.cumsum(self._lengths[permute(np.arange(num_rows), num_rows, key)], dtype=np.int64, out=sums[1:])
             self._sums = (number, sums)
@@ -186,7 +186,7 @@ def _choose_counts(pools: Sequence[_Pool], num_samples: int) -> tuple[list[int],
     low, high = 0, (num_samples + 2 * len(pools) + 1) * max(pool.longest for pool in pools)
     while high - low > 1:
         middle = (low + high) // 2
-        whole = sum(pool.count_passes(middle) * pool.share.num_rows for pool in pools)
+        whole = sum(pool.count_epochs(middle) * pool.share.num_rows for pool in pools)
         if whole >= num_samples:
             high = middle
         elif whole + sum(pool.share.num_rows for pool in pools) < num_samples:

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from corpus.comparison.contamination import ContaminationFindings
 from corpus.comparison.duplicates import DuplicateFindings
+from corpus.ground.results import HeldOutFigures, SampleFacts, ShardFacts
 from corpus.mixing.order import derive_key, permute
 from corpus.mixing.samples import ShardTask, write_shard
 from corpus.parts.source_rows import Source, UsableRows, list_token_files
@@ -44,19 +45,19 @@ class HeldOut:
     """
 
     stratum: Stratum
-    format: str
+    format: Literal["voc", "general"]
     numbers: np.ndarray
     num_usable: int
     num_alike: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> HeldOutFigures:
         """Return its entry in the manifest and in the data report."""
         return {
             "name": self.stratum.source,
             "category": self.stratum.category,
             "format": self.format,
             "usable": self.num_usable,
-            HELD_OUT: len(self.numbers),
+            "held_out": len(self.numbers),
             "alike_in_training": self.num_alike,
         }
 
@@ -202,9 +203,15 @@ def write_held_out(
         np.repeat(np.arange(len(parts), dtype=np.int32), sizes), np.full(total, -1, dtype=np.int32), sizes,
     )  # fmt: skip
     store.delete_prefix(prefix)
-    shard = {"path": FILE_NAME, "first_step": 0, "end_step": len(parts), "first_sample": 0, "end_sample": total}
-    facts = {"shards": [shard], "strata": [part.to_json() for part in parts]}
-    manifest = Manifest((write_shard(task).entry,), dict(inputs), facts)
+    shard: ShardFacts = {
+        "path": FILE_NAME,
+        "first_step": 0,
+        "end_step": len(parts),
+        "first_sample": 0,
+        "end_sample": total,
+    }
+    facts: SampleFacts = {"shards": [shard], "strata": [part.to_json() for part in parts]}
+    manifest = Manifest((write_shard(task).entry,), dict(inputs), dict(facts))
     write_manifest(store, prefix, manifest)
     return manifest
 

@@ -1,7 +1,7 @@
 """The order in which an arm sees its rows, computed for any slice of positions and never held as a whole.
 
-A position of the run is mapped by a keyed permutation to a draw, a draw to its stratum and pass, and its place in the pass
-by the pass's own permutation to a row. So a rank, a resumed run and a reader of one row all see the same order, in time
+A position of the run is mapped by a keyed permutation to a draw, a draw to its stratum and epoch, and its place in the epoch
+by the epoch's own permutation to a row. So a rank, a resumed run and a reader of one row all see the same order, in time
 and memory of the slice that they ask for.
 
 Source: generalized Feistel cipher and cycle walking, Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
@@ -122,24 +122,24 @@ class TrainingOrder:
 
 
 def locate_draws(share: StratumShare, seed: int, draws: IntArray) -> IntArray:
-    """Return the row of each draw of one stratum: pass by pass, each pass in its own order, swaps honoured.
+    """Return the row of each draw of one stratum: epoch by epoch, each epoch in its own order, swaps honoured.
 
     Args:
         share: The stratum's part of the plan.
         seed: The plan's seed.
         draws: [n] numbers of draws, 0..num_samples-1.
     """
-    passes, places = np.divmod(draws, share.num_rows)
-    last_pass = share.num_samples // share.num_rows
+    epochs, places = np.divmod(draws, share.num_rows)
+    last_epoch = share.num_samples // share.num_rows
     for drawn, undrawn in share.swaps:
-        places[(passes == last_pass) & (places == drawn)] = undrawn
-    return permute(places, share.num_rows, derive_pass_keys(share, seed, passes))
+        places[(epochs == last_epoch) & (places == drawn)] = undrawn
+    return permute(places, share.num_rows, derive_epoch_keys(share, seed, epochs))
 
 
-def derive_pass_keys(share: StratumShare, seed: int, passes: npt.ArrayLike) -> _Words:
-    """Return [n] the keys of the stratum's passes, of which `passes` has the numbers."""
+def derive_epoch_keys(share: StratumShare, seed: int, epochs: npt.ArrayLike) -> _Words:
+    """Return [n] the keys of the stratum's epochs, of which `epochs` has the numbers."""
     key = derive_key(seed, "rows", share.name, share.category)
-    return _mix(np.atleast_1d(passes).astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key))
+    return _mix(np.atleast_1d(epochs).astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key))
 
 
 def _check_share(share: StratumShare) -> None:
@@ -149,7 +149,7 @@ def _check_share(share: StratumShare) -> None:
     if share.num_rows < 1 or share.num_samples < 0 or not fits or len(set(places)) < len(places):
         raise MixtureError(
             f"the plan of '{share.stratum}' has {share.num_rows} rows, {share.num_samples} samples, swaps {share.swaps}",
-            expected="at least one row, and swaps of different rows that the last pass draws and does not draw",
+            expected="at least one row, and swaps of different rows that the last epoch draws and does not draw",
             remedy="delete the data directory of the run and prepare it again",
         )
 

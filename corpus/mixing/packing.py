@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.ground.results import PackingFigures
 from corpus.mixing.order import derive_key, permute
 
 IntArray = npt.NDArray[np.int64]
@@ -48,7 +49,7 @@ class PackingPlan:
         """Share of the rows' places that hold a token; 0 without rows."""
         return self.num_tokens / (self.num_rows * self.row_len) if self.num_rows else 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> PackingFigures:
         """Return the figures that the data report shows."""
         return {"rows": self.num_rows, "efficiency": self.efficiency, "too_long": len(self.too_long)}
 

@@ -7,15 +7,15 @@ the shard of its step through a memory map; any step can be entered, and memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from corpus.encoding.encode import IGNORE_INDEX
+from corpus.ground.results import ShardFacts
 from corpus.ground.stored_file import StoredFile, localise, store_file
 from corpus.parts.part_files import TOKEN_SCHEMA, make_integers, read_tokens
 from voc.errors import TrainingError
@@ -155,7 +155,7 @@ class SampleReader:
         self._store = store
         self._prefix = prefix
         self._entries = {entry.path: entry for entry in manifest.files}
-        self._shards: Sequence[Mapping[str, Any]] = manifest.facts["shards"]
+        self._shards: Sequence[ShardFacts] = manifest.facts["shards"]
         self._ends = np.array([shard["end_step"] for shard in self._shards])
         self._open: tuple[int, pa.ipc.RecordBatchFileReader] | None = None
 

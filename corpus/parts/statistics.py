@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from corpus.ground.results import CountedFigures, Coverage, NamedRows, RareLabels
 from voc.errors import DataError
 from voc.labels.taxonomy import LEVELS, Taxonomy
 from voc.records.records import GeneralRecord, VocRecord
@@ -101,17 +101,19 @@ class PartStatistics:
             for name, number in names.items():
                 _count(into, name, number)
 
-    def describe_file(self) -> dict[str, Any]:
+    def describe_file(self) -> CountedFigures:
         """Return the report's entry of this file, as far as it is counted here; without tokens if no row was encoded."""
-        described: dict[str, Any] = {"rows": self.rows}
-        if any(self.lengths):
-            described |= {
-                "tokens": self.tokens,
-                "assistant_tokens": self.assistant_tokens,
-                "longest_tokens": self.longest_tokens,
-                "lengths": {"edges": list(LENGTH_EDGES), "counts": list(self.lengths)},
-            }
-        return described | {"categories": _sort(self.categories), "languages": _sort(self.languages)}
+        named: NamedRows = {"categories": _sort(self.categories), "languages": _sort(self.languages)}
+        if not any(self.lengths):
+            return {"rows": self.rows, **named}
+        return {
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "assistant_tokens": self.assistant_tokens,
+            "longest_tokens": self.longest_tokens,
+            "lengths": {"edges": list(LENGTH_EDGES), "counts": list(self.lengths)},
+            **named,
+        }
 
     def describe_classes(self) -> dict[str, dict[str, int]]:
         """Return the counts of every class, the most frequent first."""
@@ -126,7 +128,7 @@ def merge_statistics(*parts: PartStatistics) -> PartStatistics:
     return merged
 
 
-def cover_leaves(taxonomy: Taxonomy, path_counts: Mapping[str, int]) -> dict[str, Any]:
+def cover_leaves(taxonomy: Taxonomy, path_counts: Mapping[str, int]) -> Coverage:
     """Tell how many leaves have training examples, and how many.
 
     Args:
@@ -148,18 +150,24 @@ def cover_leaves(taxonomy: Taxonomy, path_counts: Mapping[str, int]) -> dict[str
             expected="only labels of the run's own taxonomy",
             remedy="prepare the data again with this taxonomy",
         )
-    by_level = {}
+    by_level: dict[str, RareLabels] = {}
     for depth, level in enumerate(LEVELS, start=1):
         examples: Counter[tuple[str, ...]] = Counter()
         for leaf, name in zip(taxonomy.leaves, leaf_names, strict=True):
             examples[leaf.path[:depth]] += path_counts.get(name, 0)
         by_level[level] = {"labels": len(examples), **_count_rare(examples)}
-    leaves = {"leaves" if key == "labels" else key: value for key, value in by_level[LEVELS[-1]].items()}
     unseen = [name for name in leaf_names if not path_counts.get(name, 0)]
-    return {**leaves, "by_level": by_level, "unseen": unseen}
+    return {
+        "leaves": len(leaf_names),
+        **_count_rare(
+            {leaf.path: path_counts.get(name, 0) for leaf, name in zip(taxonomy.leaves, leaf_names, strict=True)}
+        ),
+        "by_level": by_level,
+        "unseen": unseen,
+    }
 
 
-def _count_rare(examples: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+def _count_rare(examples: Mapping[tuple[str, ...], int]) -> RareLabels:
     numbers = list(examples.values())
     return {
         "without_examples": numbers.count(0),

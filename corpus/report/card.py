@@ -178,7 +178,7 @@ def list_headlines(report: Mapping[str, Any]) -> list[Headline]:
         Headline("Test comments", count(test_rows), "held out, never trained on"),
         Headline("Refused", count(refused), share),
         Headline("Left out", count(dropped), "duplicates and the like"),
-        Headline("Training tokens", count(tokens), "one pass over all accepted rows"),
+        Headline("Training tokens", count(tokens), "one epoch of all accepted rows"),
         Headline(
             "Labels with examples", count(covered), "" if leaves is None else f"of {count(leaves)} in the taxonomy"
         ),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from corpus.ground.results import CategoryDraw, DataReport, DroppedLine, FileFigures, ShareDraw
 from corpus.mixing.arms import ArmPlan
 from corpus.mixing.held_out import HELD_OUT, Corpus, count_by_source
 from corpus.mixing.order import locate_draws
@@ -34,7 +35,7 @@ _MAX_LISTED = 50
 _MEASURES = {"samples": "num_samples", "tokens": "num_tokens", "assistant_tokens": "num_assistant_tokens"}
 
 
-def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, max_seq_len: int) -> dict[str, Any]:
+def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, max_seq_len: int) -> DataReport:
     """Collect everything that the table and the data card show.
 
     Args:
@@ -46,7 +47,7 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
     classes = merge_statistics(*(s.statistics for s in corpus.sources if s.config.format == "voc")).describe_classes()
     figures = {name: rows.figures for name, rows in corpus.usable.items()}
     lengths = np.concatenate([rows.tokens for rows in figures.values()])
-    return {
+    report: DataReport = {
         "files": {source.name: _describe_source(source, corpus) for source in corpus.all_sources},
         "classes": {"train": classes, "test": corpus.test.statistics.describe_classes()},
         "coverage": cover_leaves(taxonomy, classes["path"]),
@@ -54,8 +55,10 @@ def build_report(corpus: Corpus, plans: Sequence[ArmPlan], taxonomy: Taxonomy, m
         "contamination": corpus.contamination.to_json(),
         "packing": {str(max_seq_len): plan_packing(lengths, max_seq_len).to_json()},
         "arms": {plan.name: {**plan.to_json(), "sources": describe_arm_draws(plan.plan, figures)} for plan in plans},
-        **({"validation": [part.to_json() for part in corpus.held_out]} if corpus.held_out else {}),
     }
+    if corpus.held_out:
+        report["validation"] = [part.to_json() for part in corpus.held_out]
+    return report
 
 
 def list_dropped(corpus: Corpus) -> Iterator[str]:
@@ -68,10 +71,11 @@ def list_dropped(corpus: Corpus) -> Iterator[str]:
                 reasons |= dict.fromkeys(part.numbers.tolist(), HELD_OUT)
         cells = read_cells(parts, {source: reasons}, ("id",))
         for row, reason in sorted(reasons.items()):
-            yield json.dumps({"source": source, "row": row, "id": cells[source, row]["id"], "reason": reason})
+            line: DroppedLine = {"source": source, "row": row, "id": cells[source, row]["id"], "reason": reason}
+            yield json.dumps(line)
 
 
-def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
+def _describe_source(source: Source, corpus: Corpus) -> FileFigures:
     notes = source.count("notes")
     carried = {name.removeprefix(CARRIED_OVER): n for name, n in sorted(notes.items()) if name.startswith(CARRIED_OVER)}
     warnings = {
@@ -95,7 +99,7 @@ def _describe_source(source: Source, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def describe_arm_draws(plan: MixturePlan, figures: Mapping[str, SourceRows]) -> list[dict[str, Any]]:
+def describe_arm_draws(plan: MixturePlan, figures: Mapping[str, SourceRows]) -> list[ShareDraw]:
     """Return the entries of a plan's shares; one of a whole source with categories says what is drawn of each of them.
 
     Args:
@@ -104,16 +108,17 @@ def describe_arm_draws(plan: MixturePlan, figures: Mapping[str, SourceRows]) -> 
     """
     entries = []
     for share in plan.shares:
-        entry: dict[str, Any] = {**share.to_json()}
+        entry: ShareDraw = {**share.to_json()}
         if share.category is None and len(figures[share.name].category_names) > 1:
             entry["categories"] = _count_categories(share, plan.seed, figures[share.name])
         entries.append(entry)
     return entries
 
 
-def _count_categories(share: StratumShare, seed: int, rows: SourceRows) -> list[dict[str, Any]]:
+def _count_categories(share: StratumShare, seed: int, rows: SourceRows) -> list[CategoryDraw]:
     """Return the categories by what is drawn of them, the most first."""
-    times, counted = count_draws(share, seed), []
+    times = count_draws(share, seed)
+    counted: list[CategoryDraw] = []
     for number, name in enumerate(rows.category_names):
         chosen = rows.categories == number
         drawn = times[chosen]
@@ -137,9 +142,9 @@ def _count_categories(share: StratumShare, seed: int, rows: SourceRows) -> list[
 
 def count_draws(share: StratumShare, seed: int) -> np.ndarray:
     """Return [rows of the stratum] int64 how often each row is drawn."""
-    whole_passes, partial = divmod(share.num_samples, share.num_rows)
+    whole_epochs, partial = divmod(share.num_samples, share.num_rows)
     last = locate_draws(share, seed, np.arange(share.num_samples - partial, share.num_samples, dtype=np.int64))
-    return whole_passes + np.bincount(last, minlength=share.num_rows)
+    return whole_epochs + np.bincount(last, minlength=share.num_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
 """What the DAG files share: how a stage becomes a Ray job, and the evaluation group.
 
-Imports voc and the provider only; nothing heavy, because the DAG processor loads this again and again.
+Imports voc, the provider and the plan of the suites (`evaluation.suites.registry`) only; nothing heavy, because the DAG
+processor loads this again and again.
 """

@@ -9,21 +9,20 @@ configuration has such models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from airflow.sdk import task_group
 
+from evaluation.suites.protocol import PlannedSuite
+from evaluation.suites.registry import plan_suites
 from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator
-from voc.config.night import LmEvalTaskConfig, NightforgeConfig
+from voc.config.night import NightforgeConfig
 from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
 
-MMLU_PROTOCOLS = ("log_likelihood", "generative", "letter")
 SERVE_SUBMISSION_ID = submission_id("serve", "{{ ti.map_index }}")
 SERVE_RESULT = "{{ ti.xcom_pull(task_ids='evaluate.serve', map_indexes=ti.map_index)['submission_id'] }}"
-# What a closed model can be asked: it scores no given tokens and takes no list of allowed answers.
-EXTERNAL_MMLU_PROTOCOLS = ("generative",)
-MODEL_OF_TASK = "{{ task.arguments[6] }}"  # behind the command, the store and the run
+SERVED = "vllm"  # the kind of a model that this run serves itself
 
 
 def make_evaluation_group(config: NightforgeConfig) -> Any:
@@ -34,7 +33,8 @@ def make_evaluation_group(config: NightforgeConfig) -> Any:
     def evaluate(model: str) -> None:
         serve = _stage(
             "serve",
-            ["serve", "--model", model],
+            model,
+            "serve",
             num_cpus=serving.num_cpus,
             num_gpus=serving.job_gpus,
             wait_for="submission",
@@ -47,10 +47,13 @@ def make_evaluation_group(config: NightforgeConfig) -> Any:
         # A second wait must look at the server of its own try: a job that succeeded is never run again.
         wait = _stage(
             "wait",
-            ["wait", "--model", model, "--serve-submission-id", SERVE_RESULT],
+            model,
+            "wait",
+            "--serve-submission-id",
+            SERVE_RESULT,
             submission_id=submission_id("wait", "{{ ti.map_index }}", "{{ ti.try_number }}"),
         )
-        shards = _list_shards(config, model, MMLU_PROTOCOLS, config.evaluation.lm_eval_tasks)
+        shards = _list_shards(model, [suite for suite in plan_suites(config) if SERVED in suite.kinds])
         serve >> wait >> shards >> stop.as_teardown(setups=serve)
 
     return evaluate
@@ -63,33 +66,31 @@ def make_external_group(config: NightforgeConfig) -> Any | None:
 
     @task_group(group_id="evaluate_external")
     def evaluate_external(model: str) -> None:
-        connect = _stage("connect", ["connect", "--model", model])
-        connect >> _list_shards(config, model, EXTERNAL_MMLU_PROTOCOLS)
+        connect = _stage("connect", model, "connect")
+        connect >> _list_shards(model, [suite for suite in plan_suites(config) if suite.kinds - {SERVED}])
 
     return evaluate_external
 
 
-def _list_shards(
-    config: NightforgeConfig, model: str, protocols: Sequence[str], lm_eval_tasks: Sequence[LmEvalTaskConfig] = ()
-) -> list[RayJobOperator]:
+def _list_shards(model: str, suites: Iterable[PlannedSuite]) -> list[RayJobOperator]:
     """Return one task per shard of every suite."""
-    voc, mmlu = config.evaluation.voc, config.evaluation.mmlu
-    asked = [(f"voc_{n}", ["voc", "--model", model], n, voc.shards) for n in range(voc.shards)]
-    asked += [
-        (f"mmlu_{protocol}_{n}", ["mmlu", "--model", model, "--protocol", protocol], n, mmlu.shards)
-        for protocol in protocols
-        for n in range(mmlu.shards)
-    ]
-    asked += [
-        (f"lm_eval_{task.name}_{n}", ["lm-eval", "--model", model, "--task", task.name], n, task.shards)
-        for task in lm_eval_tasks
-        for n in range(task.shards)
-    ]
     return [
-        _stage(task_id, [*arguments, "--shard", str(number), "--num-shards", str(count)])
-        for task_id, arguments, number, count in asked
+        _stage(
+            f"{suite.name}_{number}",
+            model,
+            suite.command,
+            *suite.options,
+            "--shard",
+            str(number),
+            "--num-shards",
+            str(suite.num_shards),
+        )
+        for suite in suites
+        for number in range(suite.num_shards)
     ]
 
 
-def _stage(task_id: str, arguments: list[Any], **settings: Any) -> RayJobOperator:
-    return ray_stage(task_id, "evaluation", arguments, map_index_template=MODEL_OF_TASK, **settings)
+def _stage(task_id: str, model: str, command: str, *options: str, **settings: Any) -> RayJobOperator:
+    """Return the task that runs one command for one model, whose name labels it."""
+    arguments = [command, "--model", model, *options]
+    return ray_stage(task_id, "evaluation", arguments, label=model, **settings)

@@ -14,17 +14,25 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _TERM_WAIT_S = 10.0
-_KIB = 1024
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of every descendant whose own parent ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    """Make this process the parent of every descendant whose own parent ends, so that no daemon leaves its tree.
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def start_process(
@@ -50,20 +58,11 @@ def _end_with_parent() -> None:
 
 def find_descendants() -> list[int]:
     """Return the pids of all living descendants of this process."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended while we looked
-        if fields[0] != "Z":
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
-    found, queue = [], [os.getpid()]
-    while queue:
-        queue += (below := children.get(queue.pop(), []))
-        found += below
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended while we looked
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
     return found
 
 
@@ -85,31 +84,24 @@ def end_descendants(*, wait_s: float = _TERM_WAIT_S) -> int:
 
 def _reap() -> None:
     """Collect adopted children that have ended."""
-    try:
+    with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:
-        return
 
 
 def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     """Send a signal to processes, some of which may be gone."""
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def measure_pss_bytes() -> int:
     """Return the proportional set size of all descendants together."""
     total = 0
     for pid in find_descendants():
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * _KIB
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            total += psutil.Process(pid).memory_full_info().pss
     return total
 
 

@@ -298,12 +298,8 @@ def _read_secrets(path: Path) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         names = ("airflow_password", "ray_token", "endpoint_key", "jwt_secret", "api_secret")
         made = {name: secrets.token_urlsafe(24) for name in names}
-        made["fernet_key"] = _make_fernet_key()
+        made["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         path.touch(mode=0o600)
         path.write_text(json.dumps(made))
     values: dict[str, str] = json.loads(path.read_text())
     return values
-
-
-def _make_fernet_key() -> str:
-    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

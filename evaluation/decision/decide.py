@@ -6,41 +6,36 @@ Reads: models.json, evaluation/<model>/results/ of every model, the champion log
 Writes: decision.json {verdict, promoted, candidates, references, thresholds, champion_number, inputs_hash, ...}.
 
 Binding checks of a candidate: VOC F1 gain over every reference; accuracy against the base in both general protocols (the
-champion's is shown, but a loss there is bounded by the base already); schema leaks; unreadable VOC answers; and that the
-champion is still the one that was compared. Of several GO the one with the highest VOC F1 is promoted.
+champion's is shown, but a loss there is bounded by the base already); schema leaks; unreadable VOC answers; every figure that
+`decision.metrics` names, against the base; and that the champion is still the one that was compared. Of several GO the one
+with the highest VOC F1 is selected (the key `promoted` of the file): whether it becomes the champion is up to `promote`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
-from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
-from evaluation.decision.gate import Check, Verdict, check_general_change, check_share, check_voc_gain, conclude
-from evaluation.gather import BASE, ITEMS_NAME, RESULTS_NAME
-from evaluation.intervals import bonferroni_confidence
-from evaluation.items import Items, check_pairing, read_items
+from evaluation.decision.gate import Check, check_change, check_share, conclude
+from evaluation.intervals import Bootstrap, bonferroni_confidence
+from evaluation.items import ITEMS_NAME, Items, check_pairing, read_items
 from evaluation.report.text_tables import format_decision
+from evaluation.results.decided import Candidate, Decision, JudgedModel, Verdict, read_decision
+from evaluation.results.gathered import read_results
+from evaluation.suites.protocol import BASE
+from evaluation.suites.registry import find_suite, list_gates
 from voc.config.file import hash_config
-from voc.errors import ConfigError, ObjectNotFoundError
-from voc.labels.taxonomy import LEVELS
-from voc.run import ModelEntry, Run, add_run_arguments, open_run, read_models
+from voc.errors import ConfigError
+from voc.run import ModelEntry, Run, open_run, read_models
 from voc.store.champion import last_number, read_champion
 from voc.store.manifest import digest_json, verify_directory
 
 DECISION_FORMAT = "nightforge/decision/1"
+RANKING = "voc"  # of several that go, the suite whose F1 selects
 METHOD = (
     "VOC F1: paired bootstrap over comments, percentile interval. Accuracies: Newcombe's paired score interval with "
     "McNemar's exact p-value. Shares: Wilson interval. Every binding check must hold with its whole interval."
 )
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `decide`."""
-    parser = subparsers.add_parser("decide", help="compare candidates with references: GO, NO-GO or INCONCLUSIVE")
-    add_run_arguments(parser)
-    parser.set_defaults(run=run_decide)
 
 
 def run_decide(arguments: argparse.Namespace) -> None:
@@ -49,7 +44,7 @@ def run_decide(arguments: argparse.Namespace) -> None:
     print("\n".join(format_decision(decision)), flush=True)
 
 
-def decide(run: Run) -> dict[str, Any]:
+def decide(run: Run) -> Decision:
     """Return the decision, and write it unless the same inputs were decided before.
 
     Raises:
@@ -73,27 +68,12 @@ def decide(run: Run) -> dict[str, Any]:
         print("decide: this was decided before, from the same results", flush=True)
         return earlier
     with run.timed("decide"):
-        decision = {**_decide(run, candidates, references), "inputs_hash": inputs_hash}
+        decision = _decide(run, candidates, references, inputs_hash)
         run.store.write_bytes(run.layout.decision, json.dumps(decision, indent=1, ensure_ascii=False).encode())
     return decision
 
 
-def read_decision(run: Run) -> dict[str, Any] | None:
-    """Return the run's decision, or None before there is one."""
-    try:
-        decision: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.decision))
-    except ObjectNotFoundError:
-        return None
-    return decision
-
-
-def read_results(run: Run, model: str) -> dict[str, Any]:
-    """Return one model's `results.json`."""
-    results: dict[str, Any] = json.loads(run.store.read_bytes(f"{run.layout.results(model)}/{RESULTS_NAME}"))
-    return results
-
-
-def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]) -> dict[str, Any]:
+def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry], inputs_hash: str) -> Decision:
     config = run.config.decision
     number = last_number(run.store)
     confidence = bonferroni_confidence(config.confidence, len(candidates))
@@ -101,12 +81,12 @@ def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]
     outdated = _explain_outdated(run, references)
     judged = [_judge(run, model, references, items, confidence=confidence, outdated=outdated) for model in candidates]
     going = [candidate for candidate in judged if candidate["verdict"] == "GO"]
-    best = max(going, key=lambda candidate: candidate["voc_f1"], default=None)
+    selected = max(going, key=lambda candidate: candidate["voc_f1"], default=None)
     verdicts: list[Verdict] = [candidate["verdict"] for candidate in judged]
     return {
         "format": DECISION_FORMAT,
-        "verdict": "GO" if best else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "NO-GO",
-        "promoted": best["name"] if best else None,
+        "verdict": "GO" if selected else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "NO-GO",
+        "promoted": selected["name"] if selected else None,
         "candidates": judged,
         "references": [_describe(run, model) for model in references],
         "thresholds": config.model_dump(mode="json"),
@@ -114,6 +94,7 @@ def _decide(run: Run, candidates: list[ModelEntry], references: list[ModelEntry]
         "multiplicity": f"Bonferroni over {len(candidates)} candidates; checks of one candidate must all hold, so they need none",
         "method": METHOD,
         "champion_number": number,
+        "inputs_hash": inputs_hash,
     }
 
 
@@ -121,9 +102,9 @@ def _read_items(run: Run, model: str) -> Items:
     return read_items(run.store.read_bytes(f"{run.layout.results(model)}/{ITEMS_NAME}"))
 
 
-def _describe(run: Run, model: ModelEntry) -> dict[str, Any]:
+def _describe(run: Run, model: ModelEntry) -> JudgedModel:
     results = read_results(run, model.name)
-    f1 = results["voc"]["levels"][LEVELS[-1]][run.config.decision.voc_average]["f1"]
+    f1 = find_suite(run.config, RANKING).read_value(RANKING, f"{run.config.decision.voc_average}_f1", results).value
     measured = results["model"]
     return {
         "name": model.name,
@@ -153,33 +134,24 @@ def _judge(
     *,
     confidence: float,
     outdated: str | None,
-) -> dict[str, Any]:
-    config, results = run.config.decision, read_results(run, model.name)
+) -> Candidate:
+    config, results = run.config, read_results(run, model.name)
     mine = items[model.name]
+    bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, confidence, config.seed)
+    gates = list_gates(config)
     checks: list[Check] = []
     for reference in references:
         other = items[reference.name]
         check_pairing(model.name, mine, reference.name, other)
-        checks.append(
-            check_voc_gain(
-                mine,
-                reference.name,
-                other,
-                config,
-                num_resamples=run.config.evaluation.bootstrap_resamples,
-                confidence=confidence,
-                seed=run.config.seed,
-            )
-        )
-        checks += [
-            check_general_change(
-                mine, reference.name, other, suite, config, confidence=confidence, binding=reference.name == BASE
-            )
-            for suite in (LOG_LIKELIHOOD, GENERATIVE)
-        ]
-    leak, failure = results["general"]["schema_leak"], results["voc"]["rates"]["parse_failure"]
-    checks.append(check_share("schema leaks", leak, config.max_schema_leak_ratio, confidence=confidence))
-    checks.append(check_share("unreadable VOC answers", failure, config.max_parse_failure_ratio, confidence=confidence))
+        for gate in gates:
+            if gate.against is not None:
+                sides = (mine, other) if gate.higher_is_better else (other, mine)
+                difference = find_suite(config, gate.suite).compare(gate.suite, gate.metric, *sides, bootstrap)
+                binding = gate.against == "references" or reference.name == BASE
+                checks.append(check_change(gate, reference.name, difference, binding=binding))
+    for gate in sorted((gate for gate in gates if gate.against is None), key=lambda gate: gate.title):
+        value = find_suite(config, gate.suite).read_value(gate.suite, gate.metric, results)
+        checks.append(check_share(gate.title, value, gate.limit, confidence=confidence))
     verdict = conclude(checks)
     if verdict == "GO" and outdated:
         verdict = "INCONCLUSIVE"

@@ -13,20 +13,19 @@ Source: Berger, 1982, Multiparameter Hypothesis Testing and Acceptance Sampling 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import cast
 
-from evaluation.answers import GENERATIVE, LOG_LIKELIHOOD
-from evaluation.intervals import Interval, PairedDifference, paired_share_difference, wilson_interval
-from evaluation.items import Items
-from evaluation.suites.voc.label_counts import count_labels
-from evaluation.suites.voc.resampling import Bootstrap, compare_f1
-from voc.config.night import DecisionConfig
+from evaluation.intervals import Interval, PairedDifference, wilson_interval
+from evaluation.results.decided import CheckResult, Outcome, Verdict
+from evaluation.suites.protocol import Gate, Rule, Value
 
-Outcome = Literal["pass", "fail", "open"]
-Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
-PROTOCOL_TITLES = {LOG_LIKELIHOOD: "log-likelihood accuracy", GENERATIVE: "strict generative accuracy"}
+OUTCOME_WORDS: dict[Outcome, str] = {
+    "pass": "PASS: ",
+    "fail": "FAIL: ",
+    "open": "UNDECIDED: the interval contains the limit, ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +52,31 @@ class Check:
     low: float
     high: float
     threshold: float
-    rule: Literal[">", ">=", "<="]
+    rule: Rule
     n: int
     detail: str = ""
 
     @property
     def reason(self) -> str:
-        """Say it in one line."""
-        said = {"pass": "holds", "fail": "does not hold", "open": "cannot be told yet"}[self.outcome]
-        sign = "" if self.rule == "<=" else "+"  # a share has no sign, a difference always shows it
-        value, low, high, threshold = (
-            format(figure, f"{sign}.4f") for figure in (self.value, self.low, self.high, self.threshold)
-        )
+        """Return one line: the outcome, the figure with its interval, the limit, the number of items."""
+        kind, sign = ("share", "") if self.rule == "<=" else ("change", "+")  # a change always shows its sign
+        value, low, high = (format(figure, f"{sign}.3f") for figure in (self.value, self.low, self.high))
+        seen = f"{kind} {value} [{low}, {high}], limit {format_limit(self.threshold, sign)}"
         detail = f", {self.detail}" if self.detail else ""
-        return f"{self.name}: {value} [{low}, {high}] {self.rule} {threshold} {said} (n {self.n}{detail})"
+        return f"{self.name}: {OUTCOME_WORDS[self.outcome]}{seen} (n {self.n}{detail})"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CheckResult:
         """Return fields and reason."""
-        return {**asdict(self), "reason": self.reason}
+        return cast("CheckResult", {**asdict(self), "reason": self.reason})
 
 
-def judge(interval: Interval, threshold: float, rule: Literal[">", ">=", "<="]) -> Outcome:
+def format_limit(limit: float, sign: str) -> str:
+    """Return a limit with three decimals, and with more where somebody set more."""
+    text = format(limit, f"{sign}.3f")
+    return text if float(text) == limit else format(limit, f"{sign}g")
+
+
+def judge(interval: Interval, threshold: float, rule: Rule) -> Outcome:
     """Compare an interval with a threshold."""
     if rule == "<=":
         return "pass" if interval.high <= threshold else "fail" if interval.low > threshold else "open"
@@ -88,61 +91,36 @@ def conclude(checks: Sequence[Check]) -> Verdict:
     return "NO-GO" if "fail" in outcomes else "INCONCLUSIVE" if "open" in outcomes else "GO"
 
 
-def check_voc_gain(
-    items: Items,
-    reference: str,
-    other: Items,
-    config: DecisionConfig,
-    *,
-    num_resamples: int,
-    confidence: float,
-    seed: int,
-) -> Check:
-    """Compare VOC F1 with a reference, comments paired."""
-    difference = compare_f1(
-        count_labels(items.predicted, items.gold),
-        count_labels(other.predicted, other.gold),
-        config.voc_average,
-        Bootstrap(num_resamples, confidence, seed),
-    )
-    name = f"VOC {config.voc_average} F1 gain over {reference}"
-    return _check_difference(name, difference, config.min_voc_gain, ">", binding=True)
+def check_change(gate: Gate, reference: str, difference: PairedDifference, *, binding: bool) -> Check:
+    """Hold a paired difference against a gate.
 
-
-def check_general_change(
-    items: Items, reference: str, other: Items, suite: str, config: DecisionConfig, *, confidence: float, binding: bool
-) -> Check:
-    """Compare one protocol's accuracy with a reference, questions paired."""
-    difference = paired_share_difference(items.correct[suite], other.correct[suite], confidence)
-    name = f"{PROTOCOL_TITLES[suite]} against {reference}"
-    return _check_difference(name, difference, -config.max_general_drop, ">=", binding=binding)
-
-
-def _check_difference(
-    name: str, difference: PairedDifference, threshold: float, rule: Literal[">", ">=", "<="], *, binding: bool
-) -> Check:
-    outcome = judge(Interval(difference.low, difference.high), threshold, rule)
+    Args:
+        gate: The limit.
+        reference: Whom the candidate is compared with.
+        difference: Candidate minus reference, or the other way round where less is better.
+        binding: Whether the verdict depends on it.
+    """
+    outcome = judge(Interval(difference.low, difference.high), gate.limit, gate.rule)
     detail = ""
     if difference.p_value is not None:
         detail = f"gained {difference.gained}, lost {difference.lost}, McNemar p {difference.p_value:.2g}"
     return Check(
-        name,
+        f"{gate.title} {reference}",
         outcome,
         binding,
         difference.value,
         difference.low,
         difference.high,
-        threshold,
-        rule,
+        gate.limit,
+        gate.rule,
         difference.n,
         detail,
     )
 
 
-def check_share(name: str, share: Mapping[str, Any], threshold: float, *, confidence: float) -> Check:
-    """Compare a share (`count` of `n`) with the most that is allowed."""
-    interval = wilson_interval(share["count"], share["n"], confidence)
-    outcome = judge(interval, threshold, "<=")
-    return Check(
-        name, outcome, True, share["count"] / share["n"], interval.low, interval.high, threshold, "<=", share["n"]
-    )
+def check_share(name: str, value: Value, limit: float, *, confidence: float) -> Check:
+    """Hold a share (`count` of `n`) against the most that is allowed."""
+    count = value.count if value.count is not None else round(value.value * value.n)
+    interval = wilson_interval(count, value.n, confidence)
+    outcome = judge(interval, limit, "<=")
+    return Check(name, outcome, True, value.value, interval.low, interval.high, limit, "<=", value.n)

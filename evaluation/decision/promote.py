@@ -11,22 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
-from typing import Any
 
-from evaluation.decision.decide import read_decision
-from voc.errors import IntegrityError, ObjectExistsError, ObjectNotFoundError, PromotionError
+from evaluation.results.decided import Decision, Promotion, PromotionOutcome, read_decision, read_promotion
+from voc.errors import IntegrityError, ObjectExistsError, PromotionError
 from voc.models.folder import digest_model
-from voc.run import Run, add_run_arguments, open_run
+from voc.run import Run, open_run
 from voc.store.champion import ChampionRecord, append_champion, read_record
 
 PROMOTION_FORMAT = "nightforge/promotion/1"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `promote`."""
-    parser = subparsers.add_parser("promote", help="write the champion log if the decision is GO")
-    add_run_arguments(parser)
-    parser.set_defaults(run=run_promote)
 
 
 def run_promote(arguments: argparse.Namespace) -> None:
@@ -35,7 +27,7 @@ def run_promote(arguments: argparse.Namespace) -> None:
     print(f"promote: {promotion['outcome']}: {promotion['reason']}", flush=True)
 
 
-def promote(run: Run) -> dict[str, Any]:
+def promote(run: Run) -> Promotion:
     """Append the champion record that the decision asks for; a retry finds its own record and writes no second one.
 
     Raises:
@@ -55,19 +47,10 @@ def promote(run: Run) -> dict[str, Any]:
     with run.timed("promote"):
         number, record = _append(run, decision)
         reason = f"{record.candidate} is champion number {number}"
-        return _write(run, decision, "promoted", reason, champion_number=number, model_uri=record.model_uri)
+        return _write(run, decision, "promoted", reason, champion=(number, record.model_uri))
 
 
-def read_promotion(run: Run) -> dict[str, Any] | None:
-    """Return what the promote stage left, or None before it ran."""
-    try:
-        promotion: dict[str, Any] = json.loads(run.store.read_bytes(run.layout.promotion))
-    except ObjectNotFoundError:
-        return None
-    return promotion
-
-
-def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
+def _append(run: Run, decision: Decision) -> tuple[int, ChampionRecord]:
     candidate = next(c for c in decision["candidates"] if c["name"] == decision["promoted"])
     digest = digest_model(candidate["uri"])
     if digest != candidate["digest"]:
@@ -92,7 +75,7 @@ def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
     if (winner.run_id, winner.model_digest) == (record.run_id, record.model_digest):
         return after + 1, winner  # an earlier try wrote it and was ended before it could say so
     reason = f"{winner.candidate} of run {winner.run_id} became champion number {after + 1} on {winner.promoted_at}"
-    _write(run, decision, "lost", reason, champion_number=after + 1, model_uri=winner.model_uri)
+    _write(run, decision, "lost", reason, champion=(after + 1, winner.model_uri))
     raise PromotionError(
         f"another promotion was first: {reason}",
         expected=f"champion number {after}, which this run's candidate was compared with, to be the last",
@@ -100,14 +83,21 @@ def _append(run: Run, decision: dict[str, Any]) -> tuple[int, ChampionRecord]:
     )
 
 
-def _write(run: Run, decision: dict[str, Any], outcome: str, reason: str, **more: Any) -> dict[str, Any]:
-    promotion = {
+def _write(
+    run: Run,
+    decision: Decision,
+    outcome: PromotionOutcome,
+    reason: str,
+    champion: tuple[int, str] | None = None,
+) -> Promotion:
+    promotion: Promotion = {
         "format": PROMOTION_FORMAT,
         "outcome": outcome,
         "reason": reason,
         "candidate": decision["promoted"],
         "inputs_hash": decision["inputs_hash"],
-        **more,
     }
+    if champion is not None:
+        promotion["champion_number"], promotion["model_uri"] = champion
     run.store.write_bytes(run.layout.promotion, json.dumps(promotion, indent=1, ensure_ascii=False).encode())
     return promotion

@@ -7,73 +7,32 @@ pictures are inlined; a content security policy in the page forbids scripts and 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from evaluation.report.rows import READINGS
-from evaluation.report.suites import group_stages
 from evaluation.report.text_tables import format_figure
-from evaluation.suites.voc.confusion import KINDS, NOTHING_MISSED
-from evaluation.suites.voc.label_scores import AVERAGES, FIGURES
-from voc.labels.taxonomy import LEVELS
+from evaluation.suites.registry import list_suites
 from voc.text_table import make_printable
 
 TEMPLATES = Path(__file__).parent / "templates"
-EXAMPLE_TITLES = {
-    "voc_empty": "VOC: empty answer",
-    "voc_not_json": "VOC: not JSON",
-    "voc_truncated": "VOC: cut before its end",
-    "voc_wrong_shape": "VOC: JSON of another shape",
-    "voc_duplicate_keys": "VOC: the same key twice",
-    "voc_not_a_number": "VOC: NaN or an infinity",
-    "voc_damaged_text": "VOC: damaged text",
-    "voc_too_deep": "VOC: nested too deep",
-    "voc_too_long": "VOC: too long to read",
-    "voc_wrong": "VOC: readable, no label right",
-    "schema_leak": "Question answered in VOC JSON",
-    "no_closing_sentence": "No closing sentence",
-    "wrong_answer": "Wrong letter",
-    "wrong_letter": "Wrong letter",
-    "no_letter": "No letter in the answer",
-    "other_form": "Right or wrong, in another form",
-    "refusal": "Declined to answer",
-    "truncated": "Cut at the longest length",
-    "empty": "Empty answer",
-    "forgotten": "The base knows it, this model does not",
-}
-
-
-READING_TITLES = {
-    "log_likelihood": "log-likelihood",
-    "generative_strict": "generative, strict",
-    "generative_lenient": "generative, lenient",
-    "letter_constrained": "letter-constrained",
-}
-SUITE_TITLES = {
-    "voc": "VOC",
-    "mmlu_log_likelihood": "log-likelihood",
-    "mmlu_generative": "generative",
-    "mmlu_letter": "letter-constrained",
-}
-CONFUSION_TITLES = {
-    "same_L3": "sibling (same L3)",
-    "same_L2": "same L2",
-    "same_L1": "same L1",
-    "elsewhere": "elsewhere",
-    NOTHING_MISSED: "nothing missed",
-}
-CAUSE_CLASSES = {"none": "go", "unclear": ""}  # every other cause is a loss
+_SHARD_STAGE = re.compile(r"(.+)-\d{3}-of-(\d{3})")
 MAX_TEXT = 2000
 
 
 def render_html(report: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     """Return the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
     from markupsafe import Markup
 
+    parts = {suite.name: suite.report for suite in list_suites()}
+    folders = {name: FileSystemLoader(part.templates) for name, part in parts.items() if part.templates}
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=ChoiceLoader([FileSystemLoader(TEMPLATES), PrefixLoader(folders)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -94,18 +53,22 @@ def render_html(report: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
         name: Markup(f"data:image/png;base64,{base64.b64encode(data).decode()}")  # noqa: S704
         for name, data in plots.items()
     }
+    columns = report["table"]["columns"]
+    values: dict[str, Any] = {"suite_titles": {}, "example_titles": {}, "sections": []}
+    for name, part in parts.items():
+        values["suite_titles"] |= part.titles
+        values["example_titles"] |= part.example_titles
+        values["sections"] += [
+            {**asdict(section), "template": f"{name}/{section.name}.html.j2"}
+            for section in part.list_sections(report["results"])
+        ]
+        values |= part.page_values
     return environment.get_template("report.html.j2").render(
+        **values,
         report=report,
         images=images,
-        averages=AVERAGES,
-        figures=FIGURES,
-        levels=LEVELS,
-        readings=READINGS,
-        reading_titles=READING_TITLES,
-        suite_titles=SUITE_TITLES,
-        confusion_kinds={kind: CONFUSION_TITLES[kind] for kind in (*KINDS.values(), NOTHING_MISSED)},
-        cause_classes=CAUSE_CLASSES,
-        example_titles=EXAMPLE_TITLES,
+        groups=[list(group) for _, group in groupby(columns, key=itemgetter("group"))],
+        main_columns=[column for column in columns if column["is_main"]],
         stages=group_stages(report["timings"]),
     )
 
@@ -129,3 +92,16 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def group_stages(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put the shards of one suite on one line: how many there were, and how long the slowest and all of them together took."""
+    groups: dict[str, dict[str, Any]] = {}
+    for timing in timings:
+        match = _SHARD_STAGE.fullmatch(timing["stage"])
+        name = match[1] if match else timing["stage"]
+        group = groups.setdefault(name, {"stage": name, "shards": 0, "wall_s": 0.0, "sum_s": 0.0})
+        group["shards"] += 1
+        group["wall_s"] = max(group["wall_s"], timing["wall_s"])
+        group["sum_s"] += timing["wall_s"]
+    return list(groups.values())

@@ -1,4 +1,8 @@
-"""The report as plain text for a terminal. Needs the standard library only, so anything that has `report.json` can print it."""
+"""The report as plain text for a terminal.
+
+Needs the standard library only and imports nothing of ours: this file also runs alone, beside a `report.json`, wherever somebody
+carried the two. So it aligns its own columns, which `voc.text_table` does for everything else.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 GAP = "  "
-MARKED = ("log_likelihood", "generative_strict")
 
 
 def format_table(report: Mapping[str, Any]) -> str:
     """Return the study's table, slices, decision, held-out losses and wall times as text, at most about 130 columns wide."""
     table = report["table"]
     parts = [
-        f"run {report['run']['id']}, seed {report['run']['seed']}: {table['num_comments']} comments, "
-        f"{table['num_questions']} questions, {table['confidence']:.0%} intervals",
+        f"run {report['run']['id']}, seed {report['run']['seed']}: {_list_items(table)}, {table['confidence']:.0%} intervals",
         format_columns(_study_rows(table)),
     ]
-    if any(name in row["below_chance"] for row in table["rows"] for name in MARKED):
+    shown = {column["figure"] for column in table["columns"]}
+    if any(shown.intersection(row["below_chance"]) for row in table["rows"]):
         parts.append(
             "! below chance, so no measure of knowledge: answers of the wrong form, or one letter for every question"
         )
@@ -27,7 +30,7 @@ def format_table(report: Mapping[str, Any]) -> str:
             f"other runs of this store: {len(history['rows'])} comparable rows and {len(history['not_comparable'])} that are not "
             "(report.parquet, report.json)"
         )
-    if report["slices"]:
+    if report.get("slices"):
         parts.append(format_columns(_slice_rows(report["slices"])))
     if report["decision"]:
         parts.append("\n".join(format_decision(report["decision"])))
@@ -42,33 +45,27 @@ def format_table(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _list_items(table: Mapping[str, Any]) -> str:
+    return ", ".join(dict.fromkeys(f"{column['n']} {column['unit']}" for column in table["columns"]))
+
+
 def _study_rows(table: Mapping[str, Any]) -> list[list[str]]:
-    head = [
-        "model",
-        "VOC P",
-        "VOC R",
-        f"VOC F1 ({table['voc_average']})",
-        "log-likelihood",
-        "generative",
-        "schema leak",
-    ]
-    rows = [head]
-    for row in table["rows"]:
-        marks = {name: " !" if name in row["below_chance"] else "" for name in MARKED}
-        rows.append(
-            [
-                row["title"],
-                format_figure(row["voc_precision"]["value"]),
-                format_figure(row["voc_recall"]["value"]),
-                format_interval(row["voc_f1"]),
-                format_interval(row["log_likelihood"]) + marks["log_likelihood"],
-                format_interval(row["generative_strict"]) + marks["generative_strict"],
-                format_figure(row["schema_leak"]["value"] if row["schema_leak"] else None),
-            ]
-        )
-    floor = [format_figure(table["lookup_floor"][name]) for name in ("precision", "recall", "f1")]
-    chance = format_figure(table["chance"])
-    return [*rows, ["(look-up floor)", *floor, "", "", ""], ["(chance)", "", "", "", chance, chance, ""]]
+    columns = table["columns"]
+    rows = [["model", *(column["short_title"] for column in columns)]]
+    rows += [[row["title"], *(_format_cell(row, column) for column in columns)] for row in table["rows"]]
+    for yardstick in table["yardsticks"]:
+        values = yardstick["values"]
+        cells = [format_figure(values[c["figure"]]) if c["figure"] in values else "" for c in columns]
+        rows.append([f"({yardstick['title']})", *cells])
+    return rows
+
+
+def _format_cell(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
+    figure = row[column["figure"]]
+    mark = " !" if column["figure"] in row["below_chance"] else ""
+    if column["has_interval"]:
+        return format_interval(figure) + mark
+    return format_figure(figure["value"] if figure else None) + mark
 
 
 def _slice_rows(slices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -91,8 +88,8 @@ def _held_out_rows(trainings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def format_decision(decision: Mapping[str, Any]) -> list[str]:
     """Return the verdicts with their reasons as lines."""
-    promoted = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{promoted}"]
+    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
+    lines = [f"decision: {decision['verdict']}{selected}"]
     for candidate in decision["candidates"]:
         lines.append(f"  {candidate['title']}: {candidate['verdict']}")
         lines += [f"    - {reason}" for reason in candidate["reasons"]]

@@ -20,19 +20,11 @@ from evaluation.report.page import render_html
 from evaluation.report.plots import draw_plots
 from evaluation.report.text_tables import format_table
 from voc.config.file import hash_config
-from voc.run import Run, add_run_arguments, open_run
+from voc.run import Run, open_run
 from voc.store.manifest import commit_folder, digest_bytes, is_finished
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 TEXT_NAME = "report.txt"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `report`."""
-    parser = subparsers.add_parser("report", help="write the report: HTML, JSON, Parquet, text, plots")
-    add_run_arguments(parser)
-    parser.add_argument("--print", action="store_true", dest="is_printed", help="print the report's text too")
-    parser.set_defaults(run=run_report)
 
 
 def run_report(arguments: argparse.Namespace) -> None:

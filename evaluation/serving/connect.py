@@ -12,19 +12,11 @@ import argparse
 from datetime import UTC, datetime
 
 from evaluation.serving.endpoint import Endpoint, write_endpoint
-from evaluation.suites.voc.import_outputs import import_outputs
+from evaluation.suites.registry import list_suites
 from voc.config.external import BedrockModelConfig, ImportedModelConfig, OpenAIModelConfig
 from voc.errors import ConfigError
 from voc.preflight.external import check_external
-from voc.run import ModelEntry, Run, add_run_arguments, find_external, find_model, open_run
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `connect`."""
-    parser = subparsers.add_parser("connect", help="check an external model, or import its answers")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of an external model in the run's models.json")
-    parser.set_defaults(run=run_connect)
+from voc.run import ModelEntry, Run, find_external, find_model, open_run
 
 
 def run_connect(arguments: argparse.Namespace) -> None:
@@ -45,7 +37,8 @@ def connect(run: Run, name: str) -> None:
         raise ConfigError(f"{name!r} is served by this run", expected="an external model", remedy="use serve")
     settings = find_external(run.config.external_models, name)
     if isinstance(settings, ImportedModelConfig):
-        import_outputs(run, entry, settings.uri)
+        for suite in list_suites():
+            suite.import_answers(run, entry, settings.uri)
         return
     _, seen = check_external(settings)
     write_endpoint(run, name, describe_endpoint(entry, settings, float(run.config.serving.client_patience_s)))

@@ -35,7 +35,7 @@ from evaluation.serving.vllm_command import build_command, build_environment, wr
 from voc.config.serving import CLUSTER_HOST
 from voc.errors import EndpointError, ServingError
 from voc.models.folder import cache_folder, check_model_folder, digest_model, localise_model
-from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
+from voc.run import ModelEntry, Run, find_model, open_run
 from voc.store.manifest import verify_directory
 from voc.store.uri import open_uri
 
@@ -45,14 +45,6 @@ HEALTH_MISSES = 8
 PORT_ATTEMPTS = 3
 STOP_RACE_S = 0.5  # whoever stops a job signals this process and the server at once, in any order
 _PORT_TAKEN = "address already in use"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `serve`."""
-    parser = subparsers.add_parser("serve", help="serve a model until told to stop")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.set_defaults(run=run_serve)
 
 
 def run_serve(arguments: argparse.Namespace) -> None:

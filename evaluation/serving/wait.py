@@ -1,11 +1,11 @@
 """Wait until a model's serve job is healthy, or say why it never will be.
 
-    python -m evaluation wait --store-uri URI --run-id ID --model NAME --serve-submission-id ID
+    python -m evaluation wait --store-uri URI --run-id ID --model NAME [--serve-submission-id ID]
 
-Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in a
-job's environment). Returns when the endpoint answers as the model, and has computed the beginning that all prompts of the
-`taxonomy` variant share: the shards start together, and would each compute it otherwise. While the serve job waits for room
-in Ray, `serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
+Reads: endpoint.json, and the serve job's status from the Ray cluster that this job runs in (RAY_ADDRESS and the token are in
+a job's environment). Returns when the endpoint answers as the model and every suite has warmed it up: the shards start
+together, and would each compute what their prompts share otherwise. While the serve job waits for room in Ray,
+`serving.queue_timeout_s` counts; from its start on, `serving.start_timeout_s`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evaluation.serving.endpoint import Endpoint, check_endpoint, read_endpoint, read_key
-from evaluation.suites.voc.prefix_cache import prime_prompts
+from evaluation.suites.registry import list_suites
 from voc.errors import EndpointError, ServingError
 from voc.progress import Progress
-from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.run import Run, find_model, open_run
 
 POLL_S = 1.0
 LOG_LINES = 30
@@ -81,23 +81,28 @@ class RayServeJob:
             return f"(its log cannot be read: {error})"
 
 
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `wait`."""
-    parser = subparsers.add_parser("wait", help="wait until a model's serve job is healthy")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.add_argument("--serve-submission-id", required=True, help="submission id of the serve job in Ray")
-    parser.set_defaults(run=run_wait)
+class UnwatchedServer:
+    """A server that was started by hand and not as a Ray job: only its endpoint tells about it."""
+
+    def read_state(self) -> JobState:
+        """Return that it runs, as far as anybody knows."""
+        return JobState("RUNNING", "started by hand")
+
+    def read_log(self) -> str:
+        """Say where its log is."""
+        return "(its log is where it was started)"
 
 
 def run_wait(arguments: argparse.Namespace) -> None:
     """Open the run and wait."""
     run = open_run(arguments.store_uri, arguments.run_id)
     find_model(run, arguments.model)
-    key, job = read_key(), RayServeJob(arguments.serve_submission_id)
+    key = read_key()
+    job = RayServeJob(arguments.serve_submission_id) if arguments.serve_submission_id else UnwatchedServer()
     endpoint = wait_for_endpoint(run, arguments.model, key, job)
     print(f"wait: {arguments.model} is healthy at {endpoint.url}", flush=True)
-    prime_prompts(run, endpoint)
+    for suite in list_suites():
+        suite.warm_up(run, arguments.model)
 
 
 def wait_for_endpoint(

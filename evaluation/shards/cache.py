@@ -1,16 +1,18 @@
 """Finished shards of earlier nights, found again by everything that they depend on: a frozen base is asked once, not every night.
 
-A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding, which
-shard), of the engine and how it computes, of lm-eval's version, and of this project's code: a new deployment measures anew. A hit
-is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take it from there.
-Only models that are served from their weights here are kept: a closed service may change behind its name.
+A shard's key is the hash of its inputs (model digest, task version, hashes of prompts, chat template and data, decoding,
+which shard), of the engine and how it computes, of lm-eval's version, and of the code that asks and reads: everything of this
+project that the suite's asking module imports, however far, and no more. So another parser measures anew, and another report
+does not. A hit is a verified copy in the run's own place; its manifest says so (`facts.cache`), and results and report take
+it from there. Only models that are served from their weights here are kept: a closed service may change behind its name.
 
-Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old ones:
-set a lifecycle rule on `cache/`.
+Any shard suite can use it. Entries are never changed; a damaged one is thrown away and measured again. Nothing removes old
+ones: set a lifecycle rule on `cache/`.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -20,16 +22,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import voc
 from evaluation.serving.endpoint import Endpoint
 from voc.config.serving import ServingConfig
 from voc.errors import StoreError
 from voc.run import Run
 from voc.store.layout import result_cache_key
-from voc.store.manifest import Manifest, commit_folder, describe_folder, digest_json, download_directory, read_manifest
+from voc.store.manifest import Manifest, commit_folder, digest_bytes, digest_json, download_directory, read_manifest
 
+ROOT = Path(__file__).parents[2]
 CACHE_FORMAT = "nightforge/result-cache/1"
-_SOURCES = frozenset({".py", ".yaml"})
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,19 @@ class ResultCache:
         run: The run that needs the shard.
         inputs: What its answers depend on, as its suite describes it; holds `suite` and `model_digest`.
         endpoint: Who answers.
+        code: Digest of the code that asks and reads, from `digest_code`.
         depends: Everything the answers depend on.
     """
 
     run: Run
     inputs: Mapping[str, Any]
     endpoint: Endpoint
+    code: str
     depends: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depends", describe_dependence(self.inputs, self.endpoint, self.run.config.serving))
+        depends = describe_dependence(self.inputs, self.endpoint, self.run.config.serving, self.code)
+        object.__setattr__(self, "depends", depends)
 
     @property
     def prefix(self) -> str | None:
@@ -108,7 +112,9 @@ def read_manifest_or_none(run: Run, prefix: str) -> Manifest | None:
         return None
 
 
-def describe_dependence(inputs: Mapping[str, Any], endpoint: Endpoint, serving: ServingConfig) -> dict[str, Any]:
+def describe_dependence(
+    inputs: Mapping[str, Any], endpoint: Endpoint, serving: ServingConfig, code: str
+) -> dict[str, Any]:
     """Return everything that answers depend on, beyond what their suite knows."""
     return {
         "format": CACHE_FORMAT,
@@ -120,7 +126,7 @@ def describe_dependence(inputs: Mapping[str, Any], endpoint: Endpoint, serving: 
             "max_model_len": serving.max_model_len,
         },
         "lm_eval": _find_version("lm_eval"),
-        "code": digest_code(),
+        "code": code,
     }
 
 
@@ -141,19 +147,35 @@ def summarise_hits(shards: Mapping[str, Iterable[Manifest]]) -> dict[str, dict[s
 
 
 @functools.cache
-def digest_code() -> str:
-    """Return the digest of the code that asks and reads answers: this package and `voc`."""
-    return digest_sources((Path(__file__).parents[1], Path(voc.__file__).parent))
+def digest_code(module: str) -> str:
+    """Return the digest of a module and of everything of this project that it imports, and of the task files beside them."""
+    modules = find_imported(module, ROOT)
+    folders = {path.parent for path in modules.values()}
+    tasks = {path for folder in folders for pattern in ("*.yaml", "tasks/*.yaml") for path in folder.glob(pattern)}
+    paths = sorted({*modules.values(), *tasks})
+    return digest_json({str(path.relative_to(ROOT)): digest_bytes(path.read_bytes()) for path in paths})
 
 
-def digest_sources(packages: Iterable[Path]) -> str:
-    """Return the digest of all Python and YAML files of some packages."""
-    found = {}
-    for package in packages:
-        for entry in describe_folder(package):
-            if Path(entry.path).suffix in _SOURCES:
-                found[f"{package.name}/{entry.path}"] = entry.sha256
-    return digest_json(found)
+def find_imported(module: str, root: Path) -> dict[str, Path]:
+    """Return a module and all that it imports below `root`, at any depth and inside functions too, with their files.
+
+    Packages count by their `__init__` only where they are imported themselves; what is imported by a text is not followed.
+    """
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = root.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in found or not path.is_file():
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def _find_version(package: str) -> str | None:

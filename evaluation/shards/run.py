@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.serving.endpoint import Endpoint, find_served_model
-from evaluation.shards.cache import ResultCache
+from evaluation.shards.cache import ResultCache, digest_code
 from evaluation.shards.shard import PartFile, Shard, finish_shard, say_if_finished
+from evaluation.suites.protocol import PlannedSuite
 from voc.run import Run
 
 Line = dict[str, Any]
@@ -16,17 +17,25 @@ Ask = Callable[[Endpoint, PartFile], tuple[Sequence[Line], dict[str, Any]]]
 
 
 def run_shard(
-    run: Run, model: str, shard: Shard, *, inputs: Mapping[str, Any], file_name: str, ask: Ask
+    run: Run,
+    model: str,
+    planned: PlannedSuite,
+    shard: Shard,
+    *,
+    inputs: Mapping[str, Any],
+    ask: Ask,
+    module: str,
 ) -> dict[str, Any] | None:
     """Ask one shard's questions, unless that was done, and write its lines and its manifest.
 
     Args:
         run: The run.
         model: Name of the model.
+        planned: The suite.
         shard: Which items.
-        inputs: What the answers depend on; holds `suite` and `model_digest`.
-        file_name: File of the lines in the shard's directory.
+        inputs: What the answers depend on beside the code; holds `suite` and `model_digest`.
         ask: Asks what the part file does not hold yet; returns a line per item and figures for the manifest.
+        module: The module that asks and reads; answers depend on it and on everything that it imports.
 
     Returns:
         The figures, with `wall_s`, `resumed_items` and `engine`; None if nothing was asked.
@@ -34,12 +43,12 @@ def run_shard(
     Raises:
         EndpointError: If the model is not served, another one is, or a request failed for good.
     """
-    suite = inputs["suite"]
+    suite = planned.name
     prefix = run.layout.shard(model, suite, shard.number, shard.count)
     if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
         return None
     endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
-    cache = ResultCache(run, inputs, endpoint)
+    cache = ResultCache(run, inputs, endpoint, digest_code(module))
     if cache.bring(prefix):
         return None
     with (
@@ -53,7 +62,7 @@ def run_shard(
             "resumed_items": resumed,
             "engine": endpoint.engine,
         }
-        finish_shard(run.store, prefix, file_name, lines, inputs=inputs, facts=facts)
+        finish_shard(run.store, prefix, planned.file_name, lines, inputs=inputs, facts=facts)
         part.remove()
     cache.keep(prefix)
     return facts

@@ -8,7 +8,6 @@ file is removed when the shard is finished.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -43,12 +42,6 @@ class Shard:
     def pick(self, items: Sequence[T]) -> list[T]:
         """Return this shard's items, in order."""
         return list(items[self.number :: self.count])
-
-
-def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --shard and --num-shards."""
-    parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
-    parser.add_argument("--num-shards", type=int, default=1, help="how many shards share the items")
 
 
 class PartFile:

@@ -21,8 +21,8 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-import benchmarks.train_gpu
-import training.muon
+import benchmarks.engine.train_gpu
+import training.engine.optim
 print("loaded", len([name for name in sys.modules if name.startswith("training.")]))
 """
 

@@ -23,10 +23,10 @@ CROWDED = """
 import json, os, sys, time
 import ray
 from ray.util.placement_group import placement_group
-from training.capacity import read_cluster
-from training.driver import train_on_ray
+from training.start.capacity import read_cluster
+from training.start.driver import train_on_ray
 from training.job import open_job
-from training.startup import StartupClock
+from training.start.startup import StartupClock
 from voc.errors import TrainingError
 from voc.run import open_run
 

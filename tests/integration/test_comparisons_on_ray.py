@@ -14,6 +14,7 @@ from corpus.comparison.duplicates import find_duplicates
 from corpus.comparison.row_matches import SignatureTask, write_signatures
 from corpus.ground.tasks import MapParts, list_worker_variables, map_here, map_on_ray
 from tests.part_files import write_parts
+from tests.ray_head import RayHead
 from voc.config.data import ContaminationConfig, DuplicatesConfig
 from voc.errors import DataError
 
@@ -22,12 +23,11 @@ TIMEOUT_S = 600  # a crowded machine needs minutes to start Ray
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(TIMEOUT_S)]
 
 
-@pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[None]:
+@pytest.fixture
+def connected(ray_head: RayHead) -> Iterator[None]:
     import ray
 
-    environment = {"env_vars": list_worker_variables()}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    ray.init(ray_head.address, log_to_driver=False, runtime_env={"env_vars": list_worker_variables()})
     yield
     ray.shutdown()
 
@@ -54,13 +54,13 @@ def compare(folder: Path, map_parts: MapParts) -> tuple[object, ...]:
     return dropped, duplicates.to_json(), contamination.to_json()
 
 
-def test_ray_finds_what_one_process_finds(ray_of_two: None, tmp_path: Path) -> None:
+def test_ray_finds_what_one_process_finds(connected: None, tmp_path: Path) -> None:
     here, on_ray = compare(tmp_path / "here", map_here), compare(tmp_path / "ray", map_on_ray)
     assert here == on_ray
     assert len(here[0]["a"]) == 105  # type: ignore[index]
 
 
-def test_a_damaged_part_file_is_a_named_error_of_the_driver(ray_of_two: None, tmp_path: Path) -> None:
+def test_a_damaged_part_file_is_a_named_error_of_the_driver(connected: None, tmp_path: Path) -> None:
     (part,) = write_parts(tmp_path, "a", ["x"] * 5)
     task = SignatureTask(0, dataclasses.replace(part, num_rows=9), str(tmp_path), 128, 7)
     with pytest.raises(DataError, match="holds 5 rows"):

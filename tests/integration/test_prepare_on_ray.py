@@ -13,6 +13,7 @@ import pytest
 from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
 from tests.conftest import REPOSITORY
+from tests.ray_head import RayHead
 from voc.store.manifest import read_manifest, verify_directory
 
 pytestmark = pytest.mark.integration
@@ -34,8 +35,8 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.timeout(300)
-def test_ray_writes_what_one_process_writes(make_run: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_ray_writes_what_one_process_writes(make_run: Callable[..., Any], tmp_path: Path, ray_head: RayHead) -> None:
     here, there = make_run("here"), make_run("there")
     prepare(here, map_here)
     script = tmp_path / "prepare_there.py"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -24,16 +23,13 @@ RAY_PYTHON = os.environ.get("RAY_PYTHON")
 if not RAY_PYTHON:
     pytest.skip("RAY_PYTHON names no Ray environment", allow_module_level=True)
 
-import psutil  # noqa: E402
-
 from rayjob_provider.exceptions import RayAuthError, RayJobFailed, RayJobStopped, RayJobsUnreachable  # noqa: E402
 from rayjob_provider.hooks.ray_job import RayJobHook  # noqa: E402
 from rayjob_provider.operators.ray_job import RayJobOperator, RayJobStopOperator  # noqa: E402
 from rayjob_provider.triggers.ray_job import RayJobTrigger  # noqa: E402
+from tests.ray_head import RayHead, start_ray_head  # noqa: E402
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
-START_ATTEMPTS = 3
-START_TIMEOUT_S = 130
 TOKEN = "integration-token-of-this-test"
 AIRFLOW = [sys.executable, "-m", "airflow"]
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -41,78 +37,25 @@ SLEEPER = ["python", "-c", "import time; print('awake', flush=True); time.sleep(
 PRINT_ARGUMENTS = ["python", "-c", "import json, os; print('got', json.loads(os.environ['RAYJOB_ARGUMENTS']))"]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def connection(port: int, password: str | None = TOKEN) -> str:
     return json.dumps({"conn_type": "ray", "host": "127.0.0.1", "port": port, "password": password})
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End the head by the ids of the processes that it started: those of its session, and their children."""
-    family = {member for member in psutil.process_iter() if session_of(member.pid) == process.pid}
-    for member in list(family):
-        with_no_fuss(lambda member=member: family.update(member.children(recursive=True)))
-    for member in family:
-        with_no_fuss(member.terminate)
-    _, alive = psutil.wait_procs(list(family), timeout=3)
-    for member in alive:
-        with_no_fuss(member.kill)
-    process.wait(timeout=10)
-
-
-def session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None
-
-
-def with_no_fuss(action: Any) -> None:
-    try:
-        action()
-    except psutil.NoSuchProcess:
-        return
-
-
 @pytest.fixture(scope="module")
-def ray_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    for _ in range(START_ATTEMPTS):  # On a crowded machine Ray gives its own raylet up after 30 s.
-        folder = tmp_path_factory.mktemp("r")
-        process, port = start_head(folder)
+def ray_port() -> Iterator[int]:
+    ray_python = Path(RAY_PYTHON)
+    with start_ray_head(num_cpus=2, token=TOKEN, on_loopback=True, ray_python=ray_python, answers=has_jobs_api) as head:
+        yield head.dashboard_port
+
+
+def has_jobs_api(head: RayHead) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RAY_DEFAULT", connection(head.dashboard_port))
         try:
-            if answers(port, process, folder / "head.log"):
-                yield port
-                return
-        finally:
-            end(process)
-    pytest.fail(f"the Ray head did not come up:\n{(folder / 'head.log').read_text()[-3000:]}")
-
-
-def start_head(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    gcs, dashboard, agent, agent_grpc, metrics, runtime_env = free_ports(6)
-    options = {
-        "temp-dir": folder, "node-ip-address": "127.0.0.1", "port": gcs, "dashboard-host": "127.0.0.1",
-        "dashboard-port": dashboard, "dashboard-agent-listen-port": agent, "dashboard-agent-grpc-port": agent_grpc,
-        "metrics-export-port": metrics, "runtime-env-agent-port": runtime_env,
-        "num-cpus": 2, "num-gpus": 0, "object-store-memory": 80_000_000,
-    }  # fmt: skip
-    command = [str(Path(RAY_PYTHON).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": ""}
-    env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray replaces the loopback address by the machine's own
-    env["PATH"] = f"{Path(RAY_PYTHON).parent}{os.pathsep}{env['PATH']}"
-    with (folder / "head.log").open("wb") as log:
-        return subprocess.Popen(
-            command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        ), dashboard
+            RayJobHook().find("none")
+        except RayJobsUnreachable:
+            return False
+    return True
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,22 +75,6 @@ def airflow_home(
         migration = subprocess.Popen([*AIRFLOW, "db", "migrate"], env=env, stdout=log, stderr=subprocess.STDOUT)
     yield env, migration
     migration.wait(timeout=120)
-
-
-def answers(port: int, process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Return whether the head is complete: its API answers before its node has joined."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_RAY_DEFAULT", connection(port))
-        give_up_at = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < give_up_at and process.poll() is None:
-            try:
-                RayJobHook().find("none")
-                if "Ray runtime started." in log.read_text(errors="replace"):
-                    return True
-            except RayJobsUnreachable:
-                pass
-            time.sleep(0.3)
-    return False
 
 
 @pytest.fixture(autouse=True)

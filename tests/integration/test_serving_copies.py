@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.served import serving
+from benchmarks.evaluation.served import serving
 from evaluation.serving.endpoint import KEY_VARIABLE, get_text, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.voc.ask import evaluate_voc

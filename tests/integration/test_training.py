@@ -1,4 +1,4 @@
-"""Ray Train for real: two workers on a local cluster train the arm that one process trains, and end with the same losses."""
+"""Ray Train for real: two workers of a cluster train the arm that one process trains, and end with the same losses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
+from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
 from training.job import is_trained, open_job
-from training.loop import train
+from training.loop.train import train
 from training.metrics import StepFigures, read_metrics
 from voc.run import Run
 from voc.store.manifest import verify_directory
@@ -29,7 +30,6 @@ def run_stage(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training", *words]
     command += ["--store-uri", run.store.uri, "--run-id", run.layout.run_id]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=run.store.root, timeout=TIMEOUT_S
     )
@@ -39,7 +39,7 @@ def read_figures(run: Run) -> list[StepFigures]:
     return read_metrics(run.store.local_path(f"{run.layout.training('mixed')}/metrics.jsonl"))
 
 
-def test_two_ray_workers_train_what_one_process_trains(tmp_path: Path) -> None:
+def test_two_ray_workers_train_what_one_process_trains(tmp_path: Path, ray_head: RayHead) -> None:
     base = make_tiny_model(tmp_path / "base")
     optimizer = {"name": "adamw", "learning_rate": 1e-3, "warmup_steps": 1}
     alone, on_ray = (

@@ -14,10 +14,11 @@ import yaml
 from corpus.ground.tasks import map_here
 from corpus.prepare import prepare
 from tests.conftest import REPOSITORY
+from tests.ray_head import RayHead
 from tests.tiny_model import make_tiny_model
 from tests.tiny_run import create_tiny_run
+from training.export.vllm_smoke import QUESTIONS_NAME, has_draft
 from training.job import is_trained, open_job
-from training.vllm_smoke import QUESTIONS_NAME, has_draft
 from voc.errors import IntegrityError, ModelError
 from voc.run import Run
 from voc.store.manifest import read_manifest, verify_directory
@@ -39,7 +40,6 @@ def start_training(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training", "run", *words, "--arm", ARM]
     command += ["--store-uri", run.store.uri, "--run-id", run.layout.run_id]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=run.store.root, timeout=500)
 
 
@@ -80,7 +80,7 @@ def test_a_model_with_experts_is_loaded_and_another_answer_than_the_trained_mode
 
 
 def test_on_ray_the_engine_gets_what_the_workers_let_go_of_and_an_export_it_cannot_load_is_named(
-    tmp_path: Path,
+    tmp_path: Path, ray_head: RayHead
 ) -> None:
     run = make_run(tmp_path)
     done = start_training(run)

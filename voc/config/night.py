@@ -17,6 +17,7 @@ from voc.config.external import ExternalModelsConfig
 from voc.config.serving import ServingConfig
 from voc.config.training import TrainingConfig
 
+Scoring = Literal["auto", "logprob_token_ids", "top_logprobs", "echo"]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -65,7 +66,7 @@ class MmluSuiteConfig(Section):
     shards: PositiveInt = Field(1, description="tasks that share the items of each protocol")
     limit: PositiveInt | None = Field(None, description="only the first items; unset: all")
     num_fewshot: int = Field(0, ge=0, le=5, description="examples before each log-likelihood question")
-    scoring: Literal["auto", "logprob_token_ids", "top_logprobs", "echo"] = Field(
+    scoring: Scoring = Field(
         "auto",
         description="how log-likelihoods are got; auto: the first that server and tokenizer allow. All models that are "
         "compared must be scored in one way",
@@ -93,6 +94,9 @@ class LmEvalTaskConfig(Section):
     max_tokens: PositiveInt | None = Field(None, description="longest answer; unset: the task's own")
     shards: PositiveInt = Field(1, description="jobs that share the questions")
     concurrency: PositiveInt = Field(64, description="requests of one shard in flight")
+    scoring: Scoring | None = Field(
+        None, description="how log-likelihoods are got, of tasks that choose; unset: evaluation.mmlu.scoring"
+    )
 
     @property
     def task_name(self) -> str:
@@ -113,7 +117,7 @@ class EvaluationConfig(Section):
     voc: VocSuiteConfig
     mmlu: MmluSuiteConfig
     lm_eval_tasks: tuple[LmEvalTaskConfig, ...] = Field(
-        (), description="further lm-eval tasks, such as ifeval; shown in results, not part of the decision"
+        (), description="further lm-eval tasks, such as ifeval; part of the decision where decision.metrics names them"
     )
     bootstrap_resamples: PositiveInt = Field(1000, description="resamples behind each interval")
     cache: bool = Field(
@@ -139,6 +143,16 @@ class EvaluationConfig(Section):
         raise ValueError(f"no task {name!r}; there are {', '.join(t.name for t in self.lm_eval_tasks) or 'none'}")
 
 
+class GatedMetricConfig(Section):
+    """A figure of a suite that a candidate may not lose, compared item by item with the base."""
+
+    suite: str = Field(description="the suite's name as in object keys: lm_eval_ifeval, mmlu_letter")
+    metric: str = Field(
+        description="one of its figures; of an lm-eval task `metric,filter`: prompt_level_strict_acc,none"
+    )
+    max_loss: Ratio = Field(description="how much worse than the base it may be, with its whole interval")
+
+
 class DecisionConfig(Section):
     """When a candidate is better."""
 
@@ -151,6 +165,9 @@ class DecisionConfig(Section):
     max_parse_failure_ratio: Ratio = Field(0.05, description="share of VOC answers that may be unreadable")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="two-sided confidence of the paired intervals"
+    )
+    metrics: tuple[GatedMetricConfig, ...] = Field(
+        (), description="further figures that may not be lost, by name, beside the limits above"
     )
 
 

@@ -2,7 +2,7 @@
 
 A step has a few moments at which most is alive: the loss, the backward pass of the last layer and of the first, the
 gradient of the embedding, the update. Each is itemised; the largest is the peak. Pure arithmetic on config.json and the
-training settings, so that a preflight without torch can do it. `benchmarks/memory_plan_check.py` compares it with
+training settings, so that a preflight without torch can do it. `benchmarks/engine/memory_plan_check.py` compares it with
 measured peaks.
 
 The figures are those of full micro-batches (`micro_batch_size` x `max_seq_len` tokens) in which every token is learned: an upper
@@ -287,7 +287,7 @@ class _Step:
 
 
 def _count_muon_work(matrices: list[Shape], *, device: str, ranks: int) -> int:
-    """Copies of all matrices of one shape in `training.muon`: averages, their stack, the iteration and its squares."""
+    """Copies of all matrices of one shape in `training.engine.optim`: averages, their stack, the iteration and its squares."""
     work = 0
     for shape in set(matrices):
         at_once = min(matrices.count(shape), max(1, (1 << 28) // math.prod(shape)))

@@ -7,7 +7,10 @@ checked by the task that calls this.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from voc.config.file import dump_config, hash_config
 from voc.config.night import NightforgeConfig
@@ -19,6 +22,9 @@ from voc.preflight.external import check_external
 from voc.store.base import Store
 from voc.store.layout import RunLayout
 from voc.store.uri import open_store
+
+# Who knows what the suites need: by its address, as commands are, because this package imports no stage.
+SUITE_CHECKS = "evaluation.suites.registry:list_checks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +110,17 @@ def check_night(config: NightforgeConfig) -> list[Finding]:
         todo.attempt(f"external_models.{external.name}", check_external, external)
     if store is not None:
         todo.attempt("champion", checks.check_champion, store, config)
-    todo.attempt("evaluation.mmlu.dataset", checks.check_mmlu, config.evaluation.mmlu.dataset)
-    for task in config.evaluation.lm_eval_tasks:
-        name = f"evaluation.lm_eval_tasks.{task.name}"
-        todo.attempt(name, checks.check_lm_eval_task, task, config.serving.max_model_len)
+    for subject, check, arguments in _list_suite_checks(config):
+        todo.attempt(subject, check, *arguments)
     todo.attempt("serving", checks.check_serving, config)
     return todo.findings
+
+
+def _list_suite_checks(
+    config: NightforgeConfig,
+) -> Sequence[tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]]:
+    """Return subject, check and arguments of what the suites of the evaluation need."""
+    module, _, name = SUITE_CHECKS.partition(":")
+    checks: Sequence[tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]]
+    checks = getattr(import_module(module), name)(config)
+    return checks

@@ -16,40 +16,33 @@ from importlib.metadata import version
 from typing import Any
 
 from evaluation.serving.endpoint import Endpoint
-from evaluation.shards.run import Line, run_shard
-from evaluation.shards.shard import PartFile, Shard, add_shard_arguments
-from evaluation.suites.lm_eval.request_ids import make_id
-from evaluation.suites.lm_eval.run import make_model, silence
-from evaluation.suites.lm_eval.tasks import LoadedTasks, load_tasks, pick_docs
-from evaluation.suites.mmlu.protocols import read_chat_template
-from voc.config.night import LmEvalTaskConfig
+from evaluation.shards.run import run_shard
+from evaluation.shards.shard import PartFile, Shard
+from evaluation.suites.lm_eval.run import ModelKind, evaluate_tasks, make_id, read_chat_template, silence
+from evaluation.suites.lm_eval.tasks import (
+    LoadedTasks,
+    find_task,
+    list_aggregations,
+    list_figures,
+    load_tasks,
+    pick_docs,
+    suite_name,
+)
+from evaluation.suites.protocol import Line
+from evaluation.suites.registry import find_planned, report_skip
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc.errors import ConfigError
 from voc.models.folder import digest_model
-from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.run import Run, find_model, open_run
 from voc.store.manifest import digest_bytes
-
-FILE_NAME = "samples.jsonl"
-
-
-def suite_name(task: str) -> str:
-    """Return the name of a task's suite, which is part of object keys."""
-    return f"lm_eval_{task}"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `lm-eval`."""
-    parser = subparsers.add_parser("lm-eval", help="ask a served model the questions of an lm-eval task")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.add_argument("--task", required=True, help="name of one of evaluation.lm_eval_tasks")
-    add_shard_arguments(parser)
-    parser.set_defaults(run=run_suite)
 
 
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)
-    evaluate_task(run, arguments.model, arguments.task, Shard(arguments.shard, arguments.num_shards))
+    find_task(run.config, arguments.task)
+    if not report_skip(run, arguments.model, suite_name(arguments.task)):
+        evaluate_task(run, arguments.model, arguments.task, Shard(arguments.shard, arguments.num_shards))
 
 
 def evaluate_task(run: Run, model: str, name: str, shard: Shard) -> None:
@@ -60,18 +53,17 @@ def evaluate_task(run: Run, model: str, name: str, shard: Shard) -> None:
         DataError: If its data cannot be loaded.
         EndpointError: If the model is not served, another one is, or a request failed for good.
     """
-    try:
-        config = run.config.evaluation.lm_eval_task(name)
-    except ValueError as error:
-        raise ConfigError(str(error), expected="a name of evaluation.lm_eval_tasks") from None
+    config = find_task(run.config, name)
     with load_tasks(config, seed=run.config.seed) as loaded:
 
         def ask_them(_: Endpoint, part: PartFile) -> tuple[list[Line], dict[str, Any]]:
             lines, facts = ask(run, model, config, loaded, shard, part=part)
             return lines, facts | {"items": len(lines), "num_docs": dict(loaded.num_docs)}
 
+        check_gated(run.config, config, loaded)
         inputs = describe_inputs(run, model, config, loaded, shard)
-        facts = run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask_them)
+        planned = find_planned(run.config, suite_name(name))
+        facts = run_shard(run, model, planned, shard, inputs=inputs, ask=ask_them, module=__name__)
     if facts is not None:
         print(f"{inputs['suite']} {model}: {facts['items']} questions, {json.dumps(facts['figures'])}", flush=True)
 
@@ -88,11 +80,26 @@ def describe_inputs(
         "lm_eval": version("lm_eval"),
         "tasks": dict(loaded.describes),
         "chat_template_hash": None if template is None else digest_bytes(template.encode()),
-        "decoding": {"max_tokens": config.max_tokens, "scoring": run.config.evaluation.mmlu.scoring},
+        "decoding": {"max_tokens": config.max_tokens, "scoring": config.scoring or run.config.evaluation.mmlu.scoring},
         "seed": run.config.seed,
         "shard": [shard.number, shard.count],
         "max_model_len": run.config.serving.max_model_len,  # longer prompts are cut
     }
+
+
+def check_gated(config: NightforgeConfig, task: LmEvalTaskConfig, loaded: LoadedTasks) -> None:
+    """Make sure, before anything is asked, that a task has the metrics of `decision.metrics`.
+
+    Raises:
+        ConfigError: If it has not.
+    """
+    names = {name for one in loaded.tasks.values() for name in list_figures(one)}
+    for gate in config.decision.metrics:
+        if gate.suite == suite_name(task.name) and gate.metric not in names:
+            raise ConfigError(
+                f"decision.metrics: the task {task.task_name} has no metric {gate.metric!r}",
+                expected=f"one of {', '.join(sorted(names))}",
+            )
 
 
 def ask(
@@ -104,32 +111,61 @@ def ask(
         One line per question, and figures for the manifest: lm-eval's own of this shard (`figures`), the names of each metric's
         aggregation, truncated prompts, and the way of scoring.
     """
-    silence()
-    from lm_eval.evaluator import evaluate
-
     docs = pick_docs(loaded, shard.number, shard.count)
     tasks = {name: task for name, task in loaded.tasks.items() if name in docs}
     facts: dict[str, Any] = {"figures": {}, "truncated_prompts": 0, "aggregation": list_aggregations(loaded)}
     if not tasks:
         return [], facts
-    scoring = run.config.evaluation.mmlu.scoring
-    lm = make_model(run, model, loaded.kind, concurrency=config.concurrency, scoring=scoring, part=part)
-    results: Any = evaluate(
-        lm,
-        {"tasks": tasks, "groups": {}, "group_map": {}},
-        samples=dict(docs),
-        apply_chat_template=loaded.kind == "chat",
-        bootstrap_iters=0,
+    scoring = config.scoring or run.config.evaluation.mmlu.scoring
+    results, seen = ask_tasks(
+        run, model, loaded.kind, tasks, concurrency=config.concurrency, scoring=scoring, part=part, docs=docs
     )
-    facts |= {"figures": _jsonable(results["results"]), "truncated_prompts": lm.truncated}
-    facts["retries"] = dict(sorted(lm.retried.items()))
-    if loaded.kind == "log_likelihood":
-        facts["scoring"] = lm.taken
+    facts |= {"figures": _jsonable(results["results"]), **seen}
     answers = {line["custom_id"]: line for line in part.lines}
     lines = [
         line for name, samples in results["samples"].items() for line in make_lines(name, samples, docs[name], answers)
     ]
     return lines, facts
+
+
+def ask_tasks(
+    run: Run,
+    model: str,
+    kind: ModelKind,
+    tasks: Mapping[str, Any],
+    *,
+    concurrency: int,
+    scoring: str,
+    part: PartFile,
+    docs: Mapping[str, Sequence[int]] | None = None,
+    system_prompt: str | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let lm-eval ask a served model the questions of some tasks.
+
+    Args:
+        run: The run.
+        model: Name of the model.
+        kind: Which requests the tasks make.
+        tasks: lm-eval's task objects by name.
+        concurrency: Requests or questions in flight.
+        scoring: The wanted way of the ladder (log-likelihoods only).
+        part: Where finished questions go.
+        docs: Which questions of each task; all of them by default.
+        system_prompt: System turn of the chats.
+
+    Returns:
+        lm-eval's results with `samples` and `versions`, and facts for the manifest: truncated prompts, retries and, of
+        log-likelihoods, the way of scoring.
+    """
+    silence()
+    from evaluation.suites.lm_eval.models import make_model
+
+    lm = make_model(run, model, kind, concurrency=concurrency, scoring=scoring, part=part)
+    results = evaluate_tasks(lm, tasks, is_chat=kind == "chat", docs=docs, system_prompt=system_prompt)
+    facts: dict[str, Any] = {"truncated_prompts": lm.truncated, "retries": dict(sorted(lm.retried.items()))}
+    if kind == "log_likelihood":
+        facts["scoring"] = lm.taken
+    return results, facts
 
 
 def make_lines(
@@ -171,14 +207,6 @@ def make_lines(
             }
         )
     return [lines[doc_id] for doc_id in sorted(lines)]
-
-
-def list_aggregations(loaded: LoadedTasks) -> dict[str, dict[str, str]]:
-    """Return, per task and metric, the name of the function that makes one figure of all questions."""
-    return {
-        name: {metric: getattr(function, "__name__", str(function)) for metric, function in task.aggregation().items()}
-        for name, task in loaded.tasks.items()
-    }
 
 
 def _jsonable(value: Any) -> Any:

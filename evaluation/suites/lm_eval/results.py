@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.intervals import draw_weights, paired_share_difference, percentile_interval, wilson_interval
+from evaluation.intervals import Bootstrap, draw_weights, paired_share_difference, percentile_interval, wilson_interval
 from evaluation.shards.coverage import list_coverage_problems
-from evaluation.suites.lm_eval.request_ids import make_id
+from evaluation.suites.lm_eval.run import make_id
 from evaluation.suites.lm_eval.scoring import list_scoring_problems
-from evaluation.suites.voc.resampling import Bootstrap
+from voc.config.night import LmEvalTaskConfig
+from voc.store.manifest import Manifest
 
 MEAN = "mean"
 OVERALL = "all"
@@ -46,7 +47,7 @@ def list_task_problems(
         for problem in list_coverage_problems(suite, expected, found)
     ]
     scored = {model: [str(line["scoring"]) for line in found if "scoring" in line] for model, found in lines.items()}
-    return problems + list_scoring_problems(scored, suite)
+    return problems + list_scoring_problems(scored, suite, "scoring of the task, or evaluation.mmlu.scoring,")
 
 
 def measure_task(
@@ -126,7 +127,36 @@ def _values(lines: Sequence[Line], task: str) -> dict[str, list[Any]]:
     for line in sorted(lines, key=lambda line: str(line["custom_id"])):
         if task not in {OVERALL, line["task"]}:
             continue
-        for name, answer in line["filters"].items():
-            for metric, value in answer["metrics"].items():
-                found.setdefault(f"{metric},{name}", []).append(value)
+        for key, value in list_item_metrics(line).items():
+            found.setdefault(key, []).append(value)
     return found
+
+
+def summarise_task(
+    task: LmEvalTaskConfig,
+    lines: Sequence[Line],
+    base: Sequence[Line],
+    shards: Sequence[Manifest],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """Return what `results.json` holds on one model and one further task: figures, what they were, coverage."""
+    first = shards[0]
+    return {
+        "lm_eval_task": task.task_name,
+        "lm_eval": first.inputs["lm_eval"],
+        "tasks": first.inputs["tasks"],
+        "items": len(lines),
+        "truncated_prompts": sum(int(shard.facts["truncated_prompts"]) for shard in shards),
+        "figures": measure_task(
+            lines, base, first.facts["aggregation"], first.facts["figures"] if len(shards) == 1 else None, bootstrap
+        ),
+    }
+
+
+def list_item_metrics(line: Line) -> dict[str, Any]:
+    """Return the figures of one question, by `metric,filter`."""
+    return {
+        f"{metric},{name}": value
+        for name, answer in line["filters"].items()
+        for metric, value in answer["metrics"].items()
+    }

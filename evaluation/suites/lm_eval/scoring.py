@@ -8,7 +8,8 @@ the choices are one token each, one request for the next token gives all of them
 3. `echo`: lm-eval's own way, for choices of several tokens and for everything else.
 
 All give the same numbers up to the engine's rounding, which batches and prefix caches move. So one way is taken for a whole
-shard, `evaluation.mmlu.scoring` can name it, and figures that were made in different ways are not compared.
+shard, `evaluation.mmlu.scoring` (or a task's own `scoring`) can name it, and figures that were made in different ways are
+not compared.
 
 Source: https://docs.vllm.ai/en/latest/api/vllm/sampling_params/ (logprob_token_ids);
 https://platform.openai.com/docs/api-reference/completions (logprobs, echo).
@@ -84,18 +85,19 @@ def _read(choice: Mapping[str, Any], question: ScoredQuestion) -> list[Score]:
     return scores
 
 
-def list_scoring_problems(ways: Mapping[str, Sequence[str]], suite: str = "mmlu_log_likelihood") -> list[str]:
+def list_scoring_problems(ways: Mapping[str, Sequence[str]], suite: str, key: str) -> list[str]:
     """Return a sentence if models that are compared were scored in different ways.
 
     Args:
         ways: Per model, the way of every line.
         suite: Name for the message.
+        key: The setting that can name one way.
     """
     seen = {model: sorted(set(found)) for model, found in ways.items()}
     if len({way for found in seen.values() for way in found}) <= 1:
         return []
     listed = "; ".join(f"{model}: {', '.join(found)}" for model, found in seen.items())
     return [
-        f"{suite} was scored in different ways ({listed}): set evaluation.mmlu.scoring to one that all servers "
+        f"{suite} was scored in different ways ({listed}): set {key} to one that all servers "
         f"and tokenizers of the run can do ({ECHO} always is) and start a new run"
     ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.suites.lm_eval.run import ModelKind, silence
-from voc.config.night import LmEvalTaskConfig
+from voc.config.night import LmEvalTaskConfig, NightforgeConfig
 from voc.errors import ConfigError, DataError
 from voc.store.manifest import digest_json
 from voc.store.uri import open_uri
@@ -30,6 +30,23 @@ KINDS: dict[str, ModelKind] = {
     "loglikelihood": "log_likelihood",
 }
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+def suite_name(task: str) -> str:
+    """Return the name of a task's suite, which is part of object keys."""
+    return f"lm_eval_{task}"
+
+
+def find_task(config: NightforgeConfig, name: str) -> LmEvalTaskConfig:
+    """Return the task of a configuration.
+
+    Raises:
+        ConfigError: If it has none of that name.
+    """
+    try:
+        return config.evaluation.lm_eval_task(name)
+    except ValueError as error:
+        raise ConfigError(str(error), expected="a name of evaluation.lm_eval_tasks") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +261,17 @@ def pick_docs(loaded: LoadedTasks, number: int, count: int) -> dict[str, Sequenc
     """Return which questions of each task belong to a shard; a task that has none for it is left out."""
     ranges = {name: range(number, total, count) for name, total in loaded.num_docs.items()}
     return {name: found for name, found in ranges.items() if found}
+
+
+def list_aggregations(loaded: LoadedTasks) -> dict[str, dict[str, str]]:
+    """Return, per task and metric, the name of the function that makes one figure of all questions."""
+    return {
+        name: {metric: getattr(function, "__name__", str(function)) for metric, function in task.aggregation().items()}
+        for name, task in loaded.tasks.items()
+    }
+
+
+def list_figures(task: Any) -> list[str]:
+    """Return the names of a task's figures, `metric,filter` each, as lm-eval and `decision.metrics` write them."""
+    filters = [str(one.name) for one in task._filters] if getattr(task, "_filters", None) else ["none"]
+    return [f"{metric},{name}" for metric in task.aggregation() for name in filters]

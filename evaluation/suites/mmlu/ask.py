@@ -14,40 +14,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.kinds import say_if_not_asked
 from evaluation.serving.endpoint import Endpoint
-from evaluation.shards.run import Line, run_shard
-from evaluation.shards.shard import PartFile, Shard, add_shard_arguments
-from evaluation.suites.lm_eval.run import ModelKind, ask_tasks, make_model
-from evaluation.suites.mmlu.protocols import PROTOCOLS, Asking, Protocol, make_asking, read_chat_template, suite_of
+from evaluation.shards.run import run_shard
+from evaluation.shards.shard import PartFile, Shard
+from evaluation.suites.lm_eval.ask import ask_tasks
+from evaluation.suites.lm_eval.run import load_own_tasks, read_chat_template
+from evaluation.suites.mmlu.protocols import Asking, Protocol, make_asking, suite_of
 from evaluation.suites.mmlu.readings import describe_answer
 from evaluation.suites.mmlu.task import TASK_FOLDER, name_task
+from evaluation.suites.protocol import Line
+from evaluation.suites.registry import find_planned, report_skip
 from voc.errors import IntegrityError
 from voc.mmlu import MmluItem, digest_items, load_mmlu
 from voc.models.folder import digest_model
 from voc.prompts import MMLU_LETTERS, PROMPT_VERSION
-from voc.run import Run, add_run_arguments, find_model, open_run
+from voc.run import Run, find_model, open_run
 from voc.store.manifest import digest_bytes
-
-FILE_NAME = "samples.jsonl"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `mmlu`."""
-    parser = subparsers.add_parser("mmlu", help="ask a served model multiple-choice questions")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    parser.add_argument(
-        "--protocol", required=True, choices=PROTOCOLS, help="score letters, read answers, or allow one letter only"
-    )
-    add_shard_arguments(parser)
-    parser.set_defaults(run=run_suite)
 
 
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)
-    if not say_if_not_asked(find_model(run, arguments.model), suite_of(arguments.protocol)):
+    if not report_skip(run, arguments.model, suite_of(arguments.protocol)):
         evaluate_mmlu(run, arguments.model, arguments.protocol, Shard(arguments.shard, arguments.num_shards))
 
 
@@ -66,7 +54,8 @@ def evaluate_mmlu(run: Run, model: str, protocol: Protocol, shard: Shard) -> Non
         return lines, facts | summarise(lines)
 
     inputs = describe_inputs(run, model, asking, shard, items)
-    facts = run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask)
+    planned = find_planned(run.config, suite_of(protocol))
+    facts = run_shard(run, model, planned, shard, inputs=inputs, ask=ask, module=__name__)
     if facts is not None:
         accuracy = facts["accuracy"]
         print(f"{suite_of(protocol)} {model}: {facts['items']} questions, accuracy {accuracy:.4f}", flush=True)
@@ -109,24 +98,21 @@ def ask_questions(
         "shard": shard.number,
         "num_shards": shard.count,
     }
-    kind: ModelKind = "chat" if asking.is_chat else "log_likelihood"
-    lm = make_model(run, model, kind, concurrency=suite.concurrency, scoring=suite.scoring, part=part)
-    longest = {"max_gen_toks": suite.max_tokens} if protocol == "generative" else {}
-    results = ask_tasks(
-        lm,
-        [name],
-        task_folder=TASK_FOLDER,
-        metadata=metadata,
+    tasks = load_own_tasks(TASK_FOLDER, [name], metadata)
+    if protocol == "generative":
+        tasks[name].set_config("generation_kwargs", {"max_gen_toks": suite.max_tokens}, update=True)
+    results, facts = ask_tasks(
+        run,
+        model,
+        "chat" if asking.is_chat else "log_likelihood",
+        tasks,
+        concurrency=suite.concurrency,
+        scoring=suite.scoring,
+        part=part,
         system_prompt=asking.system_prompt,
-        is_chat=asking.is_chat,
-        generation=longest,
     )
     lines = make_lines(asking, items, results["samples"][name], {line["custom_id"]: line for line in part.lines})
-    facts: dict[str, Any] = {"truncated_prompts": lm.truncated, "task_version": results["versions"][name]}
-    facts["retries"] = dict(sorted(lm.retried.items()))
-    if not asking.is_chat:
-        facts["scoring"] = lm.taken
-    return lines, facts
+    return lines, facts | {"task_version": results["versions"][name]}
 
 
 def summarise(lines: Sequence[Line]) -> dict[str, Any]:

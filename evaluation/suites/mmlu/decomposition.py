@@ -21,15 +21,31 @@ contradicts the log-likelihoods, that is said and the cause is still named by th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from evaluation.intervals import bonferroni_confidence
-from evaluation.suites.mmlu.general import CHANCE, GeneralAnswers, Sample, compare_general, is_correct, measure_accuracy
+from evaluation.results.figures import Change
+from evaluation.results.gathered import AccuracyPart, Alarm, Decomposition, GeneralChanges, GeneralResults, LostAnswers
+from evaluation.suites.mmlu.general import (
+    CHANCE,
+    GeneralAnswers,
+    MmluQuestions,
+    Sample,
+    compare_general,
+    is_correct,
+    measure_accuracy,
+    measure_general,
+    measure_written,
+)
 from evaluation.suites.mmlu.groups import find_group
+from evaluation.suites.mmlu.protocols import PROTOCOLS
 from evaluation.suites.mmlu.quotes import pick_quotes
+from evaluation.suites.protocol import ModelAnswers
+from voc.run import Run
 
 MIN_CHANGE = 0.02
 KEPT_MARGIN = 0.05
+Scope = Literal["all", "group", "subject"]
 Knowledge = Literal["lost", "kept", "unclear"]
 Form = Literal["collapsed", "kept", "answers_wrong", "unclear"]
 Cause = Literal["none", "format_collapsed", "knowledge_lost", "both", "answers_wrong", "unclear"]
@@ -39,7 +55,7 @@ SENTENCES: dict[Cause, str] = {
     "knowledge_lost": "knowledge lost, form kept",
     "both": "knowledge lost and format collapsed",
     "answers_wrong": "knowledge and form kept, but written answers are wrong more often",
-    "unclear": "cannot be told yet",
+    "unclear": "undecided",
 }
 _CAUSES: dict[tuple[Knowledge, Form], Cause] = {
     ("kept", "kept"): "none",
@@ -48,6 +64,17 @@ _CAUSES: dict[tuple[Knowledge, Form], Cause] = {
     ("lost", "kept"): "knowledge_lost",
     ("lost", "answers_wrong"): "knowledge_lost",
     ("lost", "collapsed"): "both",
+}
+# Of a model that others serve: what needs log-probabilities, and the comparison with them.
+NOT_MEASURED: dict[str, Any] = {
+    "chance": CHANCE,
+    **dict.fromkeys(
+        (
+            *("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained"),
+            *("schema_leak", "extraction_failure", "refusal", "truncated"),
+            *("answer_kinds", "scoring", "against_base", "decomposition"),
+        )
+    ),
 }
 _PART_FIGURES = (
     "knowledge_change",
@@ -59,6 +86,32 @@ _PART_FIGURES = (
 )
 
 
+def measure_suite(run: Run, questions: MmluQuestions, answers: ModelAnswers, base: ModelAnswers) -> GeneralResults:
+    """Return what `results.json` holds under `general`; figures that this kind of model cannot show are null."""
+    config, confidence = run.config, run.config.decision.confidence
+    if not answers.lines["mmlu_log_likelihood"]:
+        measured = answers.lines["mmlu_generative"]
+        shown = measure_written(measured, confidence=confidence) if measured else {}
+        return cast("GeneralResults", NOT_MEASURED | shown)
+    mine, reference = _join(answers), _join(base)
+    decomposition = decompose(
+        mine,
+        reference,
+        {item.custom_id: item.question for item in questions.items},
+        num_resamples=config.evaluation.bootstrap_resamples,
+        confidence=confidence,
+        seed=config.seed,
+    )
+    general = measure_general(mine, confidence=confidence)
+    general |= {"against_base": decomposition["figures"], "decomposition": decomposition}
+    return cast("GeneralResults", general)
+
+
+def _join(answers: ModelAnswers) -> GeneralAnswers:
+    """Put the protocols' lines side by side."""
+    return GeneralAnswers(*(answers.lines[f"mmlu_{protocol}"] for protocol in PROTOCOLS))
+
+
 def decompose(
     candidate: GeneralAnswers,
     reference: GeneralAnswers,
@@ -67,7 +120,7 @@ def decompose(
     num_resamples: int,
     confidence: float,
     seed: int,
-) -> dict[str, Any]:
+) -> Decomposition:
     """Name what a model lost against its base, with the figures, parts and raw answers that say so.
 
     Args:
@@ -92,7 +145,7 @@ def decompose(
         "groups": _compare_parts(candidate, reference, find_group, confidence, settings),
         "subjects": _compare_parts(candidate, reference, lambda subject: subject, confidence, settings),
     }
-    return {
+    decomposition = {
         **name_cause(figures),
         "rules": {"min_change": MIN_CHANGE, "kept_margin": KEPT_MARGIN, "confidence": confidence},
         "figures": figures,
@@ -101,9 +154,10 @@ def decompose(
         "lost_answers": count_lost_answers(candidate, reference),
         "quotes": pick_quotes(candidate, reference, questions),
     }
+    return cast("Decomposition", decomposition)
 
 
-def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def name_cause(figures: GeneralChanges) -> dict[str, Any]:
     """Apply the rules of this module to the figures of `compare_general`."""
     knowledge, form = judge_knowledge(figures["knowledge_change"]), judge_form(figures)
     cause = _CAUSES.get((knowledge, form), "unclear")
@@ -118,14 +172,14 @@ def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"cause": cause, "sentence": sentence, "knowledge": knowledge, "form": form, "letter_witness": witness}
 
 
-def judge_knowledge(change: Mapping[str, Any]) -> Knowledge:
+def judge_knowledge(change: Change) -> Knowledge:
     """Tell from a paired change of accuracy whether knowledge was lost or kept."""
     if change["value"] <= -MIN_CHANGE and change["high"] < 0:
         return "lost"
     return "kept" if change["low"] > -KEPT_MARGIN else "unclear"
 
 
-def judge_form(figures: Mapping[str, Mapping[str, Any]]) -> Form:
+def judge_form(figures: GeneralChanges) -> Form:
     """Tell from the rise of unreadable answers, and from the tax, what became of the form."""
     rise, tax = figures["extraction_failure_change"], figures["format_tax"]
     if rise["value"] >= MIN_CHANGE and rise["low"] > 0:
@@ -135,17 +189,21 @@ def judge_form(figures: Mapping[str, Mapping[str, Any]]) -> Form:
     return "answers_wrong" if tax["value"] >= MIN_CHANGE and tax["low"] > 0 else "kept"
 
 
-def list_alarms(answers: GeneralAnswers, confidence: float) -> list[dict[str, Any]]:
+def list_alarms(answers: GeneralAnswers, confidence: float) -> list[Alarm]:
     """Return every reading, and every group and subject of one, whose accuracy is below chance with its whole interval."""
     readings = {
         "log_likelihood": answers.log_likelihood,
         "generative_strict": answers.generative,
         "letter_constrained": answers.letter,
     }
-    alarms = []
+    alarms: list[Alarm] = []
     for reading, samples in readings.items():
         measured = measure_accuracy(samples, is_correct, confidence)
-        scopes = {"all": {"all": measured}, "group": measured["groups"], "subject": measured["subjects"]}
+        scopes: dict[Scope, Mapping[str, AccuracyPart]] = {
+            "all": {"all": measured},
+            "group": measured["groups"],
+            "subject": measured["subjects"],
+        }
         alarms += [
             {
                 "reading": reading,
@@ -162,13 +220,13 @@ def list_alarms(answers: GeneralAnswers, confidence: float) -> list[dict[str, An
     return alarms
 
 
-def count_lost_answers(candidate: GeneralAnswers, reference: GeneralAnswers) -> dict[str, dict[str, int]]:
+def count_lost_answers(candidate: GeneralAnswers, reference: GeneralAnswers) -> dict[str, LostAnswers]:
     """Count the written answers that the base has right and the model has not, by their kind.
 
     Returns:
         Per kind, how many, and how many of them the model still knows (log-likelihood).
     """
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, LostAnswers] = {}
     for known, mine, base in zip(candidate.log_likelihood, candidate.generative, reference.generative, strict=True):
         if is_correct(base) and not is_correct(mine):
             entry = counts.setdefault(str(mine["kind"]), {"count": 0, "still_known": 0})
@@ -199,7 +257,7 @@ def _compare_parts(
         compared[name] = {
             "n": len(rows[name]),
             **{key: named[key] for key in ("cause", "knowledge", "form")},
-            **{figure: figures[figure] for figure in _PART_FIGURES},
+            **{name: change for name, change in figures.items() if name in _PART_FIGURES},
         }
     return compared
 

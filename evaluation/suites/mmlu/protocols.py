@@ -6,13 +6,12 @@
 - `letter`: the same chat with the closing sentence begun for the model, which may only write one of four letters
   (structured output). *Knowledge through the chat, with the form given.*
 
-Pure but for the chat template, which is read from the model's folder. Source: the reference study's protocol (generative);
+Pure but for the examples, which are read from the data set. Source: the reference study's protocol (generative);
 https://docs.vllm.ai/en/latest/features/structured_outputs/ (letter).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,7 +19,6 @@ from typing import Any, Literal, get_args
 from voc.config.night import MmluSuiteConfig
 from voc.errors import DataError
 from voc.mmlu import MmluItem, load_mmlu_examples
-from voc.models.folder import read_model_file
 from voc.prompts import (
     MMLU_LETTER_PREFIX,
     Message,
@@ -32,8 +30,6 @@ from voc.store.manifest import digest_bytes, digest_json
 
 Protocol = Literal["log_likelihood", "generative", "letter"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-# Where the Hugging Face layout keeps a chat template: a file of its own, or a key of the tokenizer's settings.
-TEMPLATE_FILE, SETTINGS_FILE = "chat_template.jinja", "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +118,6 @@ def render_log_likelihood(item: MmluItem, examples: Sequence[MmluItem]) -> str:
     question = f"{render_mmlu_question(item.question, item.choices)}\nAnswer:"
     solved = "".join(f"{render_mmlu_question(e.question, e.choices)}\nAnswer: {e.answer}\n\n" for e in examples)
     return f"{asked.removesuffix(question)}{solved}{question}"
-
-
-def read_chat_template(uri: str) -> str | None:
-    """Return the chat template of a model folder, or None if it has none."""
-    own = read_model_file(uri, TEMPLATE_FILE)
-    if own is not None:
-        return own.decode()
-    settings = read_model_file(uri, SETTINGS_FILE)
-    template = None if settings is None else json.loads(settings).get("chat_template")
-    return template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
 
 
 def _pick_examples(examples: Sequence[MmluItem], subject: str, count: int) -> list[MmluItem]:

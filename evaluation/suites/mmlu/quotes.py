@@ -6,13 +6,13 @@ was where the model no longer knows. So quotes are chosen by the margin of log-p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.suites.mmlu.general import GeneralAnswers, Sample, is_correct
+from evaluation.suites.protocol import MAX_EXAMPLES, cut_text
+from voc.mmlu import MmluItem
 
-MAX_PER_KIND = 2
-MAX_CHARACTERS = 600
 FORGOTTEN = "forgotten"
 
 
@@ -40,7 +40,7 @@ def pick_quotes(
         if not is_correct(known) and is_correct(base_known):
             quote = _quote(FORGOTTEN, known, written, base_written, questions)
             found.setdefault(FORGOTTEN, []).append((-margin_of(base_known), row, quote))
-    return [quote for kind in sorted(found) for _, _, quote in sorted(found[kind], key=_rank)[:MAX_PER_KIND]]
+    return [quote for kind in sorted(found) for _, _, quote in sorted(found[kind], key=_rank)[:MAX_EXAMPLES]]
 
 
 def margin_of(known: Sample) -> float:
@@ -69,6 +69,34 @@ def _quote(
     }
 
 
-def cut_text(text: str) -> str:
-    """Return a text as it is quoted: its first 600 characters, and how long it was."""
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} [cut: {len(text)} characters]"
+def pick_examples(items: Sequence[MmluItem], lines: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Return up to two written answers of each telling kind, the first ones in the order of the questions.
+
+    Kinds: `schema_leak`, `no_closing_sentence`, `wrong_answer`.
+
+    Returns:
+        Objects with kind, suite, custom_id, question, expected and text (cut at 600 characters, which is said).
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item, line in zip(items, lines, strict=True):
+        kind = _name_failure(line)
+        if kind:
+            found.setdefault(kind, []).append(
+                {
+                    "kind": kind,
+                    "suite": "mmlu_generative",
+                    "custom_id": line["custom_id"],
+                    "question": item.question,
+                    "expected": f"{line['answer']} ({item.choices['ABCD'.index(line['answer'])]})",
+                    "text": cut_text(line["text"]),
+                }
+            )
+    return [example for kind in sorted(found) for example in found[kind][:MAX_EXAMPLES]]
+
+
+def _name_failure(line: Sample) -> str | None:
+    if line["schema_leak"]:
+        return "schema_leak"
+    if line["strict"] is None:
+        return "no_closing_sentence"
+    return None if line["correct"] else "wrong_answer"

@@ -19,41 +19,29 @@ from typing import Any
 
 from evaluation.clients.interface import ChatClient, Completion, PromptTooLongError, gather_all
 from evaluation.clients.opening import open_client
-from evaluation.kinds import say_if_not_asked
 from evaluation.serving.endpoint import Endpoint
 from evaluation.shards.run import Line, run_shard
-from evaluation.shards.shard import PartFile, Shard, add_shard_arguments
+from evaluation.shards.shard import PartFile, Shard
+from evaluation.suites.registry import find_planned, report_skip
+from evaluation.suites.voc.answers import load_test
 from evaluation.suites.voc.prefix_cache import count_primers, describe_engine, describe_hits, read_counters
 from evaluation.suites.voc.schema import build_response_format, describe_decoding
-from voc.errors import IntegrityError
-from voc.labels.taxonomy import Taxonomy, parse_taxonomy
+from voc.labels.taxonomy import Taxonomy
 from voc.models.folder import digest_model
 from voc.progress import Progress
 from voc.prompts import hash_comment_prompt, hash_prompt, render_messages
-from voc.records.acceptance import read_voc_rows
 from voc.records.records import VocRecord
 from voc.responses import PARSER_VERSION, parse_response
-from voc.run import Run, add_run_arguments, find_model, open_run
-from voc.store.manifest import digest_bytes
+from voc.run import Run, find_model, open_run
 
 SUITE = "voc"
-FILE_NAME = "predictions.jsonl"
 PROMPT_TOO_LONG = "prompt_too_long"
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `voc`."""
-    parser = subparsers.add_parser("voc", help="ask a served model for the segments of the test comments")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of a model in the run's models.json")
-    add_shard_arguments(parser)
-    parser.set_defaults(run=run_suite)
 
 
 def run_suite(arguments: argparse.Namespace) -> None:
     """Open the run and evaluate one shard."""
     run = open_run(arguments.store_uri, arguments.run_id)
-    if not say_if_not_asked(find_model(run, arguments.model), SUITE):
+    if not report_skip(run, arguments.model, SUITE):
         evaluate_voc(run, arguments.model, Shard(arguments.shard, arguments.num_shards))
 
 
@@ -70,22 +58,7 @@ def evaluate_voc(run: Run, model: str, shard: Shard) -> None:
     inputs = describe_inputs(run, model, shard, taxonomy, data_digest)
     items = shard.pick(records[: run.config.evaluation.voc.limit])
     ask = partial(_ask_shard, run, taxonomy, items)
-    run_shard(run, model, shard, inputs=inputs, file_name=FILE_NAME, ask=ask)
-
-
-def load_test(run: Run) -> tuple[Taxonomy, tuple[VocRecord, ...], str]:
-    """Return the taxonomy, the test records and the digest of both files as they are in the store."""
-    folder = run.layout.data
-    table, rows = (run.store.read_bytes(f"{folder}/{name}") for name in ("taxonomy.csv", "test.jsonl"))
-    taxonomy = parse_taxonomy(table.decode(), f"{folder}/taxonomy.csv")
-    accepted = read_voc_rows(rows, taxonomy)
-    if accepted.rejections:
-        first = accepted.rejections[0]
-        raise IntegrityError(
-            f"{run.store.uri}/{folder}/test.jsonl, line {first.line} is not an accepted row: {first.detail}",
-            remedy="run the prepare stage again",
-        )
-    return taxonomy, accepted.rows, digest_bytes(table + rows)
+    run_shard(run, model, find_planned(run.config, SUITE), shard, inputs=inputs, ask=ask, module=__name__)
 
 
 def describe_inputs(run: Run, model: str, shard: Shard, taxonomy: Taxonomy, data_digest: str) -> dict[str, Any]:

@@ -26,17 +26,19 @@ from typing import Any
 from evaluation.clients.interface import Completion, to_valid_text
 from evaluation.shards.coverage import list_few
 from evaluation.shards.shard import Shard, finish_shard, say_if_finished
-from evaluation.suites.voc.ask import FILE_NAME, SUITE, describe_inputs, load_test, make_line, summarise
+from evaluation.suites.protocol import IMPORTED
+from evaluation.suites.registry import find_planned
+from evaluation.suites.voc.answers import load_test
+from evaluation.suites.voc.ask import SUITE, describe_inputs, make_line, summarise
 from voc.errors import ConfigError, CoverageError
 from voc.prompts import COMMENT_PREFIX, hash_prompt, render_system
 from voc.records.records import VocRecord
 from voc.responses import parse_response
-from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run
+from voc.run import ModelEntry, Run, find_model, open_run
 from voc.store.manifest import digest_bytes, digest_json
 from voc.store.uri import read_uri
 
 ID_KEYS = ("id", "custom_id", "recordId")
-IMPORTED = "imported"
 _KEYS = ("prompt", "inference")
 
 
@@ -53,15 +55,6 @@ class Imported:
     answers: dict[str, str] = field(default_factory=dict)
     systems: set[str | None] = field(default_factory=set)
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `import-outputs`."""
-    parser = subparsers.add_parser("import-outputs", help="import the outputs of a closed service's evaluation")
-    add_run_arguments(parser)
-    parser.add_argument("--model", required=True, help="name of an imported model in the run's models.json")
-    parser.add_argument("--file", required=True, help="path or URI of inference_output.jsonl")
-    parser.set_defaults(run=run_import)
 
 
 def run_import(arguments: argparse.Namespace) -> None:
@@ -98,8 +91,9 @@ def import_outputs(run: Run, entry: ModelEntry, uri: str) -> None:
         run.config.prompt.variant, taxonomy
     )
     counts = {name: len(names) for name, names in sorted(found.problems.items())}
-    for number in range(run.config.evaluation.voc.shards):
-        shard = Shard(number, run.config.evaluation.voc.shards)
+    planned = find_planned(run.config, SUITE)
+    for number in range(planned.num_shards):
+        shard = Shard(number, planned.num_shards)
         prefix = run.layout.shard(entry.name, SUITE, shard.number, shard.count)
         inputs = describe_inputs(run, entry.name, shard, taxonomy, data_digest) | {"prompt_hash": prompt_hash}
         del inputs["decoding"]  # the service's own, which its file does not tell
@@ -110,7 +104,7 @@ def import_outputs(run: Run, entry: ModelEntry, uri: str) -> None:
             for record in shard.pick(asked)
         ]
         facts = {**summarise(lines), "wall_s": 0.0, "engine": IMPORTED, "imported_from": uri, "import_counts": counts}
-        finish_shard(run.store, prefix, FILE_NAME, lines, inputs=inputs, facts=facts)
+        finish_shard(run.store, prefix, planned.file_name, lines, inputs=inputs, facts=facts)
     shown = ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing was odd"
     print(f"import {entry.name}: {len(asked)} answers ({shown})", flush=True)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.label_counts import LabelSets, count_levels
 from evaluation.suites.voc.label_scores import list_label_scores, score_hierarchy, score_level, sum_labels, to_figures
-from evaluation.suites.voc.resampling import Bootstrap, bootstrap_levels
+from evaluation.suites.voc.resampling import bootstrap_levels
 from evaluation.suites.voc.support import place_buckets, score_buckets
 from voc.labels.taxonomy import LEVELS, LabelPath
 

@@ -10,12 +10,11 @@ Shapes: N comments, B resamples, 3 = precision, recall, F1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from evaluation.intervals import FloatArray, PairedDifference, draw_weights, percentile_interval
+from evaluation.intervals import Bootstrap, FloatArray, PairedDifference, draw_weights, percentile_interval
 from evaluation.suites.voc.label_counts import IntArray, LabelCounts, ratios
 from evaluation.suites.voc.label_scores import (
     AVERAGES,
@@ -30,15 +29,6 @@ from evaluation.suites.voc.label_scores import (
 
 RESAMPLES_PER_CHUNK = 64
 Ends = dict[str, list[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How intervals are made: resamples, two-sided confidence, seed."""
-
-    num_resamples: int
-    confidence: float
-    seed: int
 
 
 def iterate_sums(

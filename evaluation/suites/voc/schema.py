@@ -7,12 +7,15 @@ an engine has to follow all alternatives while the content is written (docs/log.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from voc.config.night import VocSuiteConfig
+from voc.errors import IntegrityError
 from voc.labels.taxonomy import LEVELS, Taxonomy
 from voc.responses import KEYS
-from voc.store.manifest import digest_json
+from voc.store.manifest import Manifest, digest_json
 
 
 def build_response_format(taxonomy: Taxonomy) -> dict[str, Any]:
@@ -45,6 +48,22 @@ def describe_decoding(suite: VocSuiteConfig, taxonomy: Taxonomy) -> dict[str, An
         "max_tokens": suite.max_tokens,
         "temperature": 0,
     }
+
+
+def check_decoding(shards: Sequence[Manifest], decoding: Mapping[str, Any], model: str) -> None:
+    """Make sure that a model's answers were asked for as this run's row declares.
+
+    Raises:
+        IntegrityError: If a shard says otherwise; imported answers say nothing.
+    """
+    for number, manifest in enumerate(shards):
+        seen = manifest.inputs.get("decoding", decoding)
+        if seen != dict(decoding):
+            raise IntegrityError(
+                f"{model}, voc: shard {number} of {len(shards)} was answered with {json.dumps(seen)}",
+                expected=json.dumps(dict(decoding)),
+                remedy="run the suite's shards again: a row holds answers of one kind of decoding",
+            )
 
 
 def _describe_object(names: dict[str, list[str]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from corpus.ground.tasks import map_here
 from corpus.parts.part_files import open_tokens
 from corpus.prepare import prepare
-from tests.s3_servers import BUCKET, moto_server
+from tests.s3_servers import BUCKET, S3Server
 from tests.tiny_run import LABELS, make_voc_row, write_lines
 from tests.unit.corpus.nights import (
     MakeRun,
@@ -36,12 +37,11 @@ from voc.store.uri import open_store
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("NIGHTFORGE_CACHE", str(tmp_path / "cache"))
-    with moto_server(tmp_path) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield f"s3://{BUCKET}"
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 def upload_feedback(bucket: str, tmp_path: Path) -> None:

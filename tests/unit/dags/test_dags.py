@@ -57,6 +57,24 @@ def test_further_tasks_are_shards_beside_the_others(
     assert "evaluate.lm_eval_ifeval_1" in night.get_task("evaluate.wait").downstream_task_ids
 
 
+def test_a_suite_of_the_registry_is_a_task_and_its_label_is_the_model(
+    configured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = importlib.import_module("evaluation.suites.registry")
+    planned = (*registry.plan_suites(load("voc_nightly").CONFIG), registry.PlannedSuite("toy", 2, "toy", ("--easy",)))
+    monkeypatch.setattr(registry, "plan_suites", lambda config: planned)
+    load("voc_dags.evaluation_group")
+    night = load("voc_nightly").voc_nightly()
+    load_again = importlib.import_module("voc_dags.evaluation_group")
+    assert {"evaluate.toy_0", "evaluate.toy_1"} <= night.get_task("gather").upstream_task_ids
+    task = night.get_task("evaluate.toy_1")
+    assert task.arguments[-5:] == ["--easy", "--shard", "1", "--num-shards", "2"]
+    assert task.map_index_template == "{{ task.label }}"
+    assert task.label == task.arguments[6]  # the model of this instance of the group
+    monkeypatch.undo()
+    importlib.reload(load_again)
+
+
 def test_the_server_is_a_setup_with_a_teardown(nightly: Any) -> None:
     assert nightly.get_task("evaluate.serve").is_setup
     assert nightly.get_task("evaluate.stop").is_teardown

@@ -4,13 +4,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from demo.__main__ import build_parser
+from demo.__main__ import COMMANDS
 from demo.corpus import CATEGORIES
 from demo.make import make_demo
 from demo.recipe import Recipe
 from demo.wordings import TEST_QUESTIONS, render_wording
 from demo.world import make_world
-from voc.arguments import run_command
+from voc.arguments import build_parser, run_command
 from voc.models.folder import list_model_problems
 from voc.store.local import LocalStore
 from voc.store.manifest import verify_directory
@@ -99,7 +99,9 @@ def test_the_card_says_what_there_is(folder):
     ],
 )
 def test_impossible_sizes_are_one_message_and_leave_nothing(tmp_path, capsys, option, value, message):
-    code = run_command(build_parser(), ["make", "--output", str(tmp_path / "world"), option, value])
+    code = run_command(
+        build_parser("demo", None, COMMANDS), ["make", "--output", str(tmp_path / "world"), option, value]
+    )
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "world").exists()

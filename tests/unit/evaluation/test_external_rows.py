@@ -5,11 +5,13 @@ import random
 
 import pytest
 
-from evaluation.decision.decide import decide, read_results
+from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.report.write import write_report
+from evaluation.results.gathered import ModelResults, read_results
 from evaluation.suites.voc.import_outputs import import_outputs
 from tests.unit.evaluation.conftest import NUM_MMLU, NUM_SHARDS, NUM_TEST, Skill
+from tests.unit.evaluation.strict import check_type
 from voc.errors import CoverageError
 from voc.prompts import render_answer
 from voc.run import find_model, list_external_entries, read_models, write_models
@@ -57,6 +59,12 @@ def test_every_measured_suite_is_covered_and_the_others_are_left_out_by_name(mix
     assert tuned["voc"]["levels"]["L4"]["micro"]["f1"] == 1.0
     assert tuned["voc"]["prompt"]["variant"] == "imported"
     assert lite["voc"]["prompt"]["variant"] == "internalized"
+
+
+def test_what_cannot_be_measured_is_null_and_no_key_is_missing(mixed_run):
+    gather(mixed_run.run)
+    for name in ("base", "lite", "tuned"):
+        check_type(ModelResults, read_results(mixed_run.run, name))
 
 
 def test_a_missing_shard_of_an_external_model_is_refused_like_any_other(mixed_run):

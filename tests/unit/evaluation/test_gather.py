@@ -4,16 +4,22 @@ import json
 
 import pytest
 
-from evaluation.answers import load_answers, load_questions
-from evaluation.examples import pick_examples
-from evaluation.gather import describe_inputs, gather
+from evaluation.gather import describe_inputs, gather, load_answers, load_questions, measure_model
 from evaluation.items import check_pairing, read_items
-from evaluation.suites.mmlu.quotes import MAX_CHARACTERS
+from evaluation.suites.protocol import MAX_CHARACTERS
+from evaluation.suites.registry import find_suite, plan_suites
 from voc.errors import ConfigError, CoverageError, IntegrityError
 from voc.prompts import hash_prompt
 from voc.run import find_model, read_models, write_models
 
 MIX, CUSTOMER = "mix-75-25", "customer-only"
+
+
+def _expected(fake_run):
+    run, base = fake_run.run, find_model(fake_run.run, "base")
+    questions = load_questions(run)
+    owners = {planned.name: find_suite(run.config, planned.name) for planned in plan_suites(run.config)}
+    return {suite: owner.expect(questions[owner.name], suite, base, []) for suite, owner in owners.items()}
 
 
 def _results(fake_run, model):
@@ -185,7 +191,7 @@ def test_a_comment_that_was_changed_after_it_was_asked_is_refused(fake_run):
 
 @pytest.mark.parametrize("change", [{"structured_output": True, "schema_hash": "a"}, {"max_tokens": 7}])
 def test_a_shard_answered_with_other_decoding_is_refused(fake_run, change):
-    decoding = load_questions(fake_run.run).decoding
+    decoding = load_questions(fake_run.run)["voc"].decoding
     for shard in range(2):
         fake_run.touch_manifest(fake_run.shard(MIX, "voc", shard), decoding=decoding)
     load_answers(fake_run.run, find_model(fake_run.run, MIX), load_questions(fake_run.run))
@@ -203,12 +209,12 @@ def test_results_declare_decoding_and_prompt_and_have_every_table(fake_run):
 
 
 def test_rows_that_no_arm_may_draw_teach_nothing(fake_run):
-    before = load_questions(fake_run.run).training
+    before = load_questions(fake_run.run)["voc"].training
     rows = [{"source": "customer", "row": row, "id": before[row].id, "reason": "held_out"} for row in (0, 5)]
     path = fake_run.root / fake_run.layout.data / "dropped.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     fake_run.commit_data()
-    after = load_questions(fake_run.run).training
+    after = load_questions(fake_run.run)["voc"].training
     assert after == (*before[1:5], *before[6:])
     path.write_text(json.dumps({**rows[0], "id": "another"}) + "\n")
     fake_run.commit_data()
@@ -242,29 +248,29 @@ def test_a_damaged_test_row_is_refused(fake_run):
 
 def test_limits_reduce_what_is_expected(make_fake_run):
     fake_run = make_fake_run(evaluation__voc__limit=10, evaluation__mmlu__limit=7)
-    questions = load_questions(fake_run.run)
-    assert {suite: len(expected) for suite, expected in questions.expected.items()} == {
+    expect = _expected(fake_run)
+    assert {suite: len(expected) for suite, expected in expect.items()} == {
         "voc": 10,
         "mmlu_log_likelihood": 7,
         "mmlu_generative": 7,
         "mmlu_letter": 7,
     }
-    assert list(questions.expected["mmlu_generative"])[-1] == "mmlu-000006"
+    assert list(expect["mmlu_generative"])[-1] == "mmlu-000006"
 
 
 def test_answers_come_back_in_the_order_of_the_questions(fake_run):
     questions = load_questions(fake_run.run)
     answers, problems = load_answers(fake_run.run, find_model(fake_run.run, MIX), questions)
     assert problems == []
-    for suite, expected in questions.expected.items():
+    for suite, expected in _expected(fake_run).items():
         assert [line["custom_id"] for line in answers.lines[suite]] == list(expected)
 
 
 def test_results_depend_on_the_base_they_are_compared_with(fake_run):
     run = fake_run.run
-    before = describe_inputs(run, read_models(run), load_questions(run))
+    before = describe_inputs(run, read_models(run), "d")
     fake_run.write_shard("base", "voc", 0, fake_run.read_shard("base", "voc", 0)[::-1])
-    after = describe_inputs(run, read_models(run), load_questions(run))
+    after = describe_inputs(run, read_models(run), "d")
     assert before[MIX] != after[MIX]
     assert before[MIX]["shards"] == after[MIX]["shards"]
 
@@ -275,7 +281,7 @@ def test_examples_are_few_of_each_kind_and_say_where_they_are_cut(fake_run):
     fake_run.write_shard(CUSTOMER, "mmlu_generative", 0, lines)
     questions = load_questions(fake_run.run)
     answers, _ = load_answers(fake_run.run, find_model(fake_run.run, CUSTOMER), questions)
-    examples = pick_examples(answers, questions)
+    examples = measure_model(fake_run.run, answers, answers, questions)["examples"]
     kinds = [example["kind"] for example in examples]
     assert kinds.count("schema_leak") == 2
     cut = next(example for example in examples if example["custom_id"] == "mmlu-000000")

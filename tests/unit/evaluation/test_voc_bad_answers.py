@@ -5,11 +5,11 @@ from typing import get_args
 
 import pytest
 
+from evaluation.intervals import Bootstrap
 from evaluation.serving.endpoint import KEY_VARIABLE
 from evaluation.shards.shard import Shard
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.ask import evaluate_voc, load_test
-from evaluation.suites.voc.resampling import Bootstrap
 from evaluation.suites.voc.summary import measure_voc
 from evaluation.suites.voc.support import TrainingLabels
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn

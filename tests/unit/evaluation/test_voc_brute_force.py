@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import classification_report, precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.confusion import measure_confusion
-from evaluation.suites.voc.resampling import Bootstrap
 from evaluation.suites.voc.summary import measure_voc
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets
 from tests.unit.evaluation import voc_brute_force as brute

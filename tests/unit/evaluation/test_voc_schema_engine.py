@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.score_rows import make_leaves
+from benchmarks.evaluation.score_rows import make_leaves
 from evaluation.suites.voc.schema import build_response_format
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.prompts import render_answer

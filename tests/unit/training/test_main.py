@@ -21,7 +21,7 @@ def test_the_stages_run_from_the_command_line(
     assert {"prepare.json", "train-customer.json"} == {
         k.split("/")[-1] for k in run.store.list_keys(run.layout.timings)
     }
-    monkeypatch.setattr("training.loop.train", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr("training.loop.train.train", lambda *_: pytest.fail("it was trained again"))
     capsys.readouterr()
     assert main(list_arguments(run, "run", "--arm", "customer", "--without-ray")) == 0
     assert "trained already" in capsys.readouterr().out

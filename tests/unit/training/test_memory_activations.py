@@ -9,11 +9,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training.attention import PACKED
-from training.batches import Document, build_batch
-from training.model import attach_loss, list_layers
-from training.recompute import recompute_layer
+from training.engine.batches import Document
+from training.engine.attention import PACKED
+from training.engine.model import attach_loss
+from training.engine.batches import build_batch
 from voc.memory.parts import count_kept
+from training.engine.model import list_layers
+from training.engine.model import recompute_layer
 from voc.models.shapes import read_shapes
 
 NUMBERS: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.training.two_ranks import run_on_two_ranks
 from training.job import TrainingJob, open_job
-from training.loop import train
+from training.loop.train import train
 from training.metrics import StepFigures, read_metrics
 from voc.run import open_run
 from voc.store.layout import RunLayout

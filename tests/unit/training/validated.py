@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
-from training import loop
+from training.engine.step import StepTotals, reduce_figures
 from training.job import TrainingJob
+from training.loop.train import train as loop
 from training.metrics import StepFigures, read_metrics
-from training.step import StepTotals, reduce_figures
 
 MakeJob = Callable[..., TrainingJob]
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from tests.s3_servers import BUCKET, S3Server, ceph_server, missing_ceph_programs, moto_server
+from tests.s3_servers import BUCKET, S3Server, ceph_server, missing_ceph_programs
 from voc.store.base import Store
 from voc.store.uri import open_store
 
@@ -134,12 +134,6 @@ def night(tmp_path: Path) -> Night:
     chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
     made.write_jsonl("general.jsonl", [{"messages": chat}, {"prompt": "one two", "completion": " three"}])
     return made
-
-
-@pytest.fixture(scope="session")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with moto_server(tmp_path_factory.mktemp("moto")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

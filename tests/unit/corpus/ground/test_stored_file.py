@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
 from pathlib import Path
 
 import pytest
 
 from corpus.ground.stored_file import StoredFile, localise, store_file
-from tests.s3_servers import BUCKET, moto_server
+from tests.s3_servers import BUCKET, S3Server
 from voc.errors import IntegrityError
 from voc.store.manifest import FileEntry
 
@@ -26,11 +26,10 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with moto_server(tmp_path) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield f"s3://{BUCKET}/somewhere"
+def bucket(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 def test_from_s3_a_file_is_copied_once_and_verified(

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.study.rows import write_corpus
 from corpus.encoding.base_model import open_base
 from corpus.encoding.encode import SampleEncoder
 from corpus.mixing.packing import plan_packing
-from demo.study.write import make_study_corpus
 from tests.tiny_model import make_tiny_model
 from voc.labels.taxonomy import parse_taxonomy
 from voc.records.records import RowError, parse_general_record, parse_voc_record
@@ -22,7 +22,7 @@ MAX_SEQ_LEN = 2048
 def lengths(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """Tokens of every training row, comments and general rows in turn as far as both go."""
     folder = tmp_path_factory.mktemp("study")
-    make_study_corpus(folder / "corpus")
+    write_corpus(folder / "corpus")
     taxonomy = parse_taxonomy((folder / "corpus/taxonomy.csv").read_text(), "taxonomy.csv")
     comments = [json.loads(line) for line in (folder / "corpus/train.jsonl").open()]
     chats = [json.loads(line) for line in (folder / "corpus/general.jsonl").open()]

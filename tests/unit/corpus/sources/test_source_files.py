@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from corpus.sources.formats import read_split
 from corpus.sources.splits import list_files, list_splits
-from tests.s3_servers import BUCKET, S3Server, moto_server
+from tests.s3_servers import BUCKET, S3Server
 from tests.unit.corpus.sources.read_source import make_row, make_source, name_items, to_jsonl
 from voc.errors import DataError
 from voc.store.base import Store
@@ -18,12 +17,6 @@ from voc.store.uri import open_store
 
 ROWS = [make_row(number) for number in range(50)]
 DATA = to_jsonl(ROWS)
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with moto_server(tmp_path_factory.mktemp("moto")) as server:
-        yield server
 
 
 @pytest.fixture(params=["local", "moto"])

@@ -10,7 +10,7 @@ from evaluation.serving.connect import connect
 from evaluation.serving.endpoint import Endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.voc.ask import evaluate_voc
-from tests.s3_servers import BUCKET, moto_server
+from tests.s3_servers import BUCKET
 from tests.unit.evaluation.bedrock_stand_in import ACCESS_KEY, MODEL, REGION, SECRET_KEY, BedrockStandIn
 from tests.unit.evaluation.served_run import LABEL, make_run, write_test_set
 from voc.errors import EndpointError
@@ -23,15 +23,9 @@ FOLDER = f"s3://{BUCKET}/batches"
 ROLE = "arn:aws:iam::123456789012:role/batch"
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    with moto_server(tmp_path_factory.mktemp("moto")) as server:
-        yield server
-
-
 @pytest.fixture
-def service(s3, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint)
+def service(moto, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)

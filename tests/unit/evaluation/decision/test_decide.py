@@ -2,10 +2,10 @@
 
 import pytest
 
-from evaluation.answers import SUITE_FILES
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.report.text_tables import format_decision
+from tests.unit.evaluation.conftest import SUITES
 from voc.errors import ConfigError, IntegrityError
 from voc.run import ModelEntry, read_models, write_models
 from voc.store.champion import ChampionRecord, append_champion
@@ -30,7 +30,7 @@ def test_the_mix_goes_and_the_collapsed_model_does_not_although_its_f1_is_higher
     assert customer["verdict"] == "NO-GO"
     failed = [reason.split(":")[0] for reason in customer["reasons"]]
     assert failed == ["log-likelihood accuracy against base", "strict generative accuracy against base", "schema leaks"]
-    assert mix["reasons"][0].startswith("VOC micro F1 gain over base: +0.")
+    assert mix["reasons"][0].startswith("VOC micro F1 gain over base: PASS: change +0.")
     assert decision["confidence_per_interval"] == pytest.approx(0.975)
     assert "Bonferroni over 2 candidates" in decision["multiplicity"]
     assert decision["champion_number"] == 0
@@ -77,7 +77,7 @@ def test_the_champion_is_a_reference_that_must_be_beaten(fake_run):
     models = read_models(fake_run.run)
     entry = ModelEntry("champion", "reference", "champion", f"{fake_run.store.uri}/champion-model", digest)
     write_models(fake_run.run, [models[0], entry, *models[1:]])
-    for suite in SUITE_FILES:
+    for suite in SUITES:
         for shard in range(2):
             fake_run.write_shard(
                 "champion", suite, shard, fake_run.read_shard(MIX, suite, shard), inputs={"model_digest": digest}

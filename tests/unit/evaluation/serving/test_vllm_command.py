@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -57,33 +58,49 @@ def test_copies_across_nodes_are_placed_by_vllm_in_the_same_ray_cluster():
     assert serving.job_gpus == 0  # else the job would hold GPUs that the copies wait for
 
 
-def test_vllm_takes_the_command_of_copies_across_nodes(tmp_path):
+ASK_VLLM = """
+import importlib, json, os, sys
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.ray import ray_env
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+settings, *words = sys.argv[1:]
+taken = make_arg_parser(FlexibleArgumentParser()).parse_args(words)
+validate_parsed_serve_args(taken)
+names = ("backend", "size", "size_local", "address")
+found = {"data_parallel": [getattr(taken, f"data_parallel_{name}") for name in names]}
+for way in ("without_settings", "with_settings"):
+    carried = importlib.reload(ray_env).get_env_vars_to_copy()  # vLLM reads its settings when this module is loaded
+    found[way] = ["VLLM_API_KEY" in carried, "VLLM_PLUGINS" in carried]
+    os.environ["VLLM_CONFIG_ROOT"] = settings
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def vllm_says(tmp_path_factory):
+    """What vLLM itself makes of our words and our settings, asked once: its import takes a quarter of a minute."""
+    folder = tmp_path_factory.mktemp("vllm")
     serving = ServingConfig(max_model_len=64, num_gpus=4, data_parallel_size=4, num_nodes=2, host="cluster")
-    words = build_command(serving, tmp_path, "candidate", host="10.0.0.7", port=8001)[3:]
-    code = (
-        "import sys; from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args as check;"
-        "from vllm.utils.argparse_utils import FlexibleArgumentParser as P;"
-        "a = make_arg_parser(P()).parse_args(sys.argv[1:]); check(a);"
-        "print(a.data_parallel_backend, a.data_parallel_size, a.data_parallel_size_local, a.data_parallel_address)"
+    words = build_command(serving, folder, "candidate", host="10.0.0.7", port=8001)[3:]
+    told = subprocess.run(
+        [sys.executable, "-c", ASK_VLLM, str(write_settings(folder / "settings")), *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "VLLM_API_KEY": KEY, "VLLM_PLUGINS": ""},
     )
-    told = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=240)
-    assert told.stdout.splitlines()[-1:] == ["ray 4 2 10.0.0.7"], told.stderr[-800:]
+    assert told.returncode == 0, told.stderr[-800:]
+    return json.loads(told.stdout.splitlines()[-1])
 
 
-def test_vllm_does_not_carry_the_key_to_other_nodes(tmp_path):
-    settings = write_settings(tmp_path / "vllm")
-    code = "from vllm.ray.ray_env import get_env_vars_to_copy as c; v = c(); print('VLLM_API_KEY' in v, 'VLLM_PLUGINS' in v)"
-    carried = []
-    for environ in ({}, {"VLLM_CONFIG_ROOT": str(settings)}):
-        told = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            env={**os.environ, "VLLM_API_KEY": KEY, "VLLM_PLUGINS": "", **environ},
-        )
-        carried.append(told.stdout.splitlines()[-1])
-    assert carried == ["True True", "False True"]  # the first shows that it would
+def test_vllm_takes_the_command_of_copies_across_nodes(vllm_says):
+    assert vllm_says["data_parallel"] == ["ray", 4, 2, "10.0.0.7"]
+
+
+def test_vllm_does_not_carry_the_key_to_other_nodes(vllm_says):
+    assert vllm_says["without_settings"] == [True, True]  # this shows that it would
+    assert vllm_says["with_settings"] == [False, True]
 
 
 def test_a_cpu_server_gets_a_cache_of_fixed_size_and_its_threads():

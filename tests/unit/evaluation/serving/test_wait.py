@@ -1,7 +1,7 @@
 import pytest
 
 from evaluation.serving.endpoint import read_endpoint
-from evaluation.serving.wait import START_MARGIN_S, JobState, wait_for_endpoint
+from evaluation.serving.wait import START_MARGIN_S, JobState, UnwatchedServer, wait_for_endpoint
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import announce, make_run
 from voc.errors import ServingError
@@ -39,6 +39,20 @@ def test_waiting_ends_when_the_endpoint_answers(tmp_path):
         job = ScriptedJob("PENDING", "PENDING", "RUNNING", then=lambda: announce(run, server))
         assert wait(run, job) == read_endpoint(run, "base")
     assert job.polls == 3
+
+
+def test_a_server_that_was_started_by_hand_is_waited_for_too(tmp_path):
+    run = make_run(tmp_path)
+    with StandIn().serving() as server:
+        announce(run, server)
+        assert wait_for_endpoint(run, "base", KEY, UnwatchedServer()) == read_endpoint(run, "base")
+
+
+def test_a_server_that_was_started_by_hand_is_not_waited_for_without_end(tmp_path):
+    run = make_run(tmp_path, serving={"start_timeout_s": 10})
+    times = iter([0.0, 1.0, 1.0 + 10 + START_MARGIN_S + 1])
+    with pytest.raises(ServingError, match=r"base is not healthy 611 s .*no endpoint"):
+        wait_for_endpoint(run, "base", KEY, UnwatchedServer(), clock=lambda: next(times), poll_s=0)
 
 
 def test_a_record_of_a_server_that_is_gone_is_not_enough(tmp_path):

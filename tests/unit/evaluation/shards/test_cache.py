@@ -6,7 +6,8 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards import cache as result_cache
-from evaluation.shards.cache import ResultCache, digest_sources, summarise_hits
+from evaluation.shards import run as shard_run
+from evaluation.shards.cache import ResultCache, digest_code, find_imported, summarise_hits
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
 from evaluation.suites.mmlu.ask import evaluate_mmlu
@@ -121,7 +122,7 @@ def test_other_questions_are_asked(nights):
 
 def test_other_code_asks_again(nights, monkeypatch):
     nights.asks("voc", nights.run())
-    monkeypatch.setattr(result_cache, "digest_code", lambda: "another deployment")
+    monkeypatch.setattr(shard_run, "digest_code", lambda module: "another deployment")
     assert nights.asks("voc", nights.run()) == 5
 
 
@@ -151,7 +152,7 @@ def test_content_that_was_made_from_something_else_is_not_taken(nights):
     source = key.rpartition("/")[0]
     inputs = shard_of(run, "voc")[1].inputs | {"model_digest": "e" * 64}
     endpoint = Endpoint("", "base", "e" * 64, "stand-in 0", "")
-    target = ResultCache(other, inputs, endpoint).prefix
+    target = ResultCache(other, inputs, endpoint, digest_code("evaluation.suites.voc.ask")).prefix
     assert target != source
     for found in list(run.store.list_keys(source)):
         run.store.write_bytes(f"{target}{found.removeprefix(source)}", run.store.read_bytes(found))
@@ -161,8 +162,8 @@ def test_content_that_was_made_from_something_else_is_not_taken(nights):
 def test_an_endpoint_of_other_weights_has_no_place_in_the_cache(nights):
     run = nights.run()
     inputs = {"suite": "voc", "model_digest": DIGEST}
-    assert ResultCache(run, inputs, Endpoint("", "base", DIGEST, "e", "")).prefix is not None
-    assert ResultCache(run, inputs, Endpoint("", "base", "f" * 64, "e", "")).prefix is None
+    assert ResultCache(run, inputs, Endpoint("", "base", DIGEST, "e", ""), "c").prefix is not None
+    assert ResultCache(run, inputs, Endpoint("", "base", "f" * 64, "e", ""), "c").prefix is None
 
 
 def test_hits_are_counted_per_suite():
@@ -175,16 +176,46 @@ def test_hits_are_counted_per_suite():
     }
 
 
-def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path):
+def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path, monkeypatch):
     package = tmp_path / "package"
     (package / "tasks").mkdir(parents=True)
     (package / "a.py").write_text("x = 1")
     (package / "tasks" / "t.yaml").write_text("task: t")
-    before = digest_sources([package])
+    (package / "report.py").write_text("title = 'F1'")
+    monkeypatch.setattr(result_cache, "ROOT", tmp_path)
+
+    def digest():
+        digest_code.cache_clear()
+        return digest_code("package.a")
+
+    before = digest()
     (package / "a.pyc").write_text("compiled")
-    assert digest_sources([package]) == before
+    (package / "report.py").write_text("title = 'F1 score'")
+    assert digest() == before
     (package / "tasks" / "t.yaml").write_text("task: u")
-    changed = digest_sources([package])
+    changed = digest()
     assert changed != before
     (package / "b.py").write_text("")
-    assert digest_sources([package]) != changed
+    assert digest() == changed
+    (package / "a.py").write_text("def f():\n    from package import b")
+    imported = digest()
+    assert imported != changed
+    (package / "b.py").write_text("y = 2")
+    assert digest() != imported
+    digest_code.cache_clear()
+
+
+@pytest.mark.parametrize("module", ["voc.ask", "mmlu.ask", "lm_eval.ask"])
+def test_answers_depend_on_who_asks_and_reads_and_not_on_the_report(module):
+    found = set(find_imported(f"evaluation.suites.{module}", result_cache.ROOT))
+    assert {
+        "evaluation.shards.run",
+        "evaluation.clients.openai_compatible",
+        "voc.prompts",
+        "voc.store.manifest",
+    } <= found
+    shown = ("evaluation.report", "evaluation.decision", "evaluation.gather", "corpus", "training")
+    assert not [name for name in found if name.startswith(shown) or name.endswith((".report", ".suite"))]
+    readers = {"voc.ask": "voc.responses", "mmlu.ask": "evaluation.suites.mmlu.readings"}
+    assert readers.get(module, "evaluation.suites.lm_eval.scoring") in found
+    assert "evaluation.suites.lm_eval.models" in found or module == "voc.ask"

@@ -2,26 +2,48 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
+from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
-from evaluation.suites.lm_eval.gather import load_task_answers, measure_tasks
+from evaluation.suites.lm_eval.suite import SUITE
 from evaluation.suites.lm_eval.tasks import check_needs, load_tasks
-from evaluation.suites.voc.resampling import Bootstrap
+from evaluation.suites.protocol import ModelAnswers
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
-from tests.unit.evaluation.served_run import announce, make_run, write_questions
+from tests.unit.evaluation.served_run import DIGEST, announce, make_run, write_questions
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
-from voc.config.night import LmEvalTaskConfig
+from voc.config.night import GatedMetricConfig, LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
-from voc.run import read_models
+from voc.run import find_model, read_models
 from voc.store.manifest import read_manifest
 
 NUM = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_index_of_own_tasks():
+    """Index lm-eval's own tasks once: it parses thousands of files for that, and keeps the index of no earlier manager."""
+    import lm_eval.tasks
+
+    manager = lm_eval.tasks.TaskManager
+    own = cache(manager)
+
+    def choose(include_path=None, include_defaults=True):
+        return (
+            own()
+            if include_defaults and include_path is None
+            else manager(include_path=include_path, include_defaults=include_defaults)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm_eval.tasks, "TaskManager", choose)
+        yield
 
 
 @pytest.fixture
@@ -52,9 +74,18 @@ def evaluate(run, name="t", shards=1):
 
 
 def measured(run):
-    answers, problems = load_task_answers(run, read_models(run), "base")
-    assert problems == []
-    return measure_tasks(answers, "base", "base", Bootstrap(50, 0.95, 0))["t"]
+    answers = load_base(run)
+    assert SUITE.list_problems(run.config, [answers]) == []
+    return SUITE.measure(run, None, answers, answers)["lm_eval_tasks"]["t"]
+
+
+def load_base(run):
+    """The base's lines and manifests of the one task."""
+    task = run.config.evaluation.lm_eval_tasks[0]
+    places = [run.layout.shard("base", "lm_eval_t", number, task.shards) for number in range(task.shards)]
+    lines = [json.loads(x) for p in places for x in run.store.read_bytes(f"{p}/samples.jsonl").splitlines()]
+    shards = [read_manifest(run.store, place) for place in places]
+    return ModelAnswers(find_model(run, "base"), DIGEST, {"lm_eval_t": lines}, {"lm_eval_t": shards})
 
 
 def test_a_task_that_generates_is_asked_as_a_chat_with_its_own_settings(tmp_path, server):
@@ -151,10 +182,43 @@ def test_gather_asks_for_the_shards_of_every_task(make_fake_run, server, tmp_pat
         assert (figure["value"], figure["n"], figure["against_base"]["value"]) == (1.0, NUM, 0.0)
 
 
+@pytest.mark.parametrize(("max_loss", "outcome"), [(0.05, "fail"), (1.0, "pass")])
+def test_a_task_is_gated_on_by_name(make_fake_run, server, tmp_path, max_loss, outcome):
+    task = {"name": "t", "task": "echo_words", "folder": write_tasks(tmp_path / "tasks", 60)}
+    gate = {"suite": "lm_eval_t", "metric": "exact_match,first", "max_loss": max_loss}
+    fake_run = make_fake_run(evaluation__lm_eval_tasks=[task], decision__metrics=[gate])
+    for model in read_models(fake_run.run):
+        server.model = model.name
+        server.answer = lambda text, name=model.name: "no" if name == "mix-75-25" else text.removeprefix("Say ")
+        digest = fake_run.model_digest(model.name)
+        write_endpoint(fake_run.run, model.name, Endpoint(server.url, model.name, digest, "stand-in 0", ""))
+        evaluate_task(fake_run.run, model.name, "t", Shard(0, 1))
+    gather(fake_run.run)
+    mix = next(c for c in decide(fake_run.run)["candidates"] if c["name"] == "mix-75-25")
+    check = next(check for check in mix["checks"] if check["name"] == "lm_eval_t exact_match,first against base")
+    assert (check["outcome"], check["value"], check["n"]) == (outcome, -1.0, 60)
+    assert mix["verdict"] == ("NO-GO" if outcome == "fail" else "GO")
+
+
+def test_a_metric_that_the_task_has_not_is_refused_before_a_question_is_asked(tmp_path, server):
+    run = make_task_run(tmp_path, server, task="echo_words")
+    decision = run.config.decision.model_copy(
+        update={"metrics": (GatedMetricConfig(suite="lm_eval_t", metric="accuracy", max_loss=0.1),)}
+    )
+    with pytest.raises(ConfigError, match=r"no metric 'accuracy'.*exact_match,first, exact_match,letters"):
+        evaluate(replace(run, config=run.config.model_copy(update={"decision": decision})))
+    assert server.requests == []
+
+
+def test_a_task_may_name_its_own_way_of_scoring(tmp_path, server):
+    _, manifest = evaluate(make_task_run(tmp_path, server, task="colours", max_tokens=3, scoring="echo"))
+    assert manifest.facts["scoring"] == manifest.inputs["decoding"]["scoring"] == "echo"
+
+
 def test_missing_questions_of_one_model_are_refused(tmp_path, server):
     run = make_task_run(tmp_path, server, task="echo_words")
     lines, _ = evaluate(run)
-    answers, _ = load_task_answers(run, read_models(run), "base")
+    answers = load_base(run)
     from evaluation.suites.lm_eval.results import list_task_problems
 
     found = {"base": lines, "mix": [*lines[:-1], {**lines[0], "custom_id": "echo_words-000099"}]}
@@ -166,7 +230,7 @@ def test_missing_questions_of_one_model_are_refused(tmp_path, server):
         "asked with another prompt"
         in list_task_problems("t", {"echo_words": NUM}, {"base": lines, "mix": other}, "base")[0]
     )
-    assert answers[0].lines["base"] == lines
+    assert answers.lines["lm_eval_t"] == lines
 
 
 @pytest.mark.parametrize(

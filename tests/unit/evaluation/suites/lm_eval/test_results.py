@@ -1,7 +1,7 @@
 import pytest
 
+from evaluation.intervals import Bootstrap
 from evaluation.suites.lm_eval.results import is_mergeable, measure_task, summarise_values
-from evaluation.suites.voc.resampling import Bootstrap
 
 BOOTSTRAP = Bootstrap(100, 0.95, 0)
 

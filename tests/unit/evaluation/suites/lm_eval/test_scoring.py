@@ -41,7 +41,13 @@ def test_a_missing_choice_is_named(logprobs):
 
 
 def test_ways_may_differ_neither_between_models_nor_inside_one():
-    assert list_scoring_problems({"base": ["echo", "echo"], "mix": ["echo"]}) == []
-    assert list_scoring_problems({}) == []
-    assert "base: echo; mix: top_logprobs" in list_scoring_problems({"base": ["echo"], "mix": ["top_logprobs"]})[0]
-    assert "base: echo, top_logprobs" in list_scoring_problems({"base": ["echo", "top_logprobs"]})[0]
+    assert list_scoring_problems({"base": ["echo", "echo"], "mix": ["echo"]}, "mmlu", "evaluation.mmlu.scoring") == []
+    assert list_scoring_problems({}, "mmlu", "evaluation.mmlu.scoring") == []
+    assert (
+        "base: echo; mix: top_logprobs"
+        in list_scoring_problems({"base": ["echo"], "mix": ["top_logprobs"]}, "mmlu", "evaluation.mmlu.scoring")[0]
+    )
+    assert (
+        "base: echo, top_logprobs"
+        in list_scoring_problems({"base": ["echo", "top_logprobs"]}, "mmlu", "evaluation.mmlu.scoring")[0]
+    )

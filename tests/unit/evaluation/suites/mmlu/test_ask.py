@@ -4,7 +4,7 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE
 from evaluation.shards.shard import Shard
-from evaluation.suites.lm_eval import log_likelihood_model
+from evaluation.suites.lm_eval import models
 from evaluation.suites.mmlu.ask import evaluate_mmlu
 from tests.tiny_model import DEFAULT_TEXTS, train_bpe
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
@@ -120,8 +120,8 @@ def test_lines_that_were_scored_in_another_way_are_asked_again(tmp_path, server)
 
 
 def test_a_killed_shard_that_echoes_goes_on_where_it_stopped(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(log_likelihood_model, "QUESTIONS_PER_ECHO", 5)
-    monkeypatch.setattr(log_likelihood_model, "LM_EVAL_RETRIES", 1)
+    monkeypatch.setattr(models, "QUESTIONS_PER_ECHO", 5)
+    monkeypatch.setattr(models, "LM_EVAL_RETRIES", 1)
     run = make_served_run(tmp_path, server, scoring="echo", concurrency=1)
     server.refuse_after = 10 * 4
     with pytest.raises(Exception, match="404"):

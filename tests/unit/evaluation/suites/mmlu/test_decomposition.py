@@ -157,7 +157,7 @@ def test_an_unclear_cause_says_what_is_known():
         "format_tax": still,
     }
     assert name_cause(figures)["sentence"] == (
-        "cannot be told yet: knowledge kept, form unclear; log-likelihood accuracy +0.000, "
+        "undecided: knowledge kept, form unclear; log-likelihood accuracy +0.000, "
         "answers without the closing sentence +0.030"
     )
 
