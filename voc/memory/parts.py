@@ -1,10 +1,10 @@
 """The parts of a memory plan, in bytes: what stays from step to step, what a forward pass keeps, and what the loss holds.
 
 *State*: weights, gradients and the optimizer's state, whole or sharded. *Activations*: the lists follow transformers' model code
-with `training.attention`: norms compute in float32 and keep their input in it, rotations keep nothing of their own, attention
-keeps queries, keys, values, its result and a float32 log-sum per head, SwiGLU keeps gate, activation, the other half and their
-product. A test compares them with what autograd saves, byte for byte. *Loss*: logits and gradients, per kernel of
-`training.linear_loss`.
+with `training.engine.attention`: norms compute in float32 and keep their input in it, rotations keep nothing of their own,
+attention keeps queries, keys, values, its result and a float32 log-sum per head, SwiGLU keeps gate, activation, the other half
+and their product. A test compares them with what autograd saves, byte for byte. *Loss*: logits and gradients, per kernel of
+`training.engine.linear_loss`.
 
 Shapes: T tokens of a micro-batch, E hidden size, F inner width, H query heads, K key-value heads, D numbers of a head,
 V vocabulary, S = T x experts per token; of the loss N target positions and C positions of a chunk.
@@ -78,7 +78,7 @@ def _count_8bit(numbers: int, size: int) -> int:
 
 
 def split_shapes(shapes: ModelShapes) -> tuple[list[Shape], list[Shape]]:
-    """Split the parameters of a model as `training.optim` does: matrices between layers, and the rest."""
+    """Split the parameters of a model as `training.engine.optim` does: matrices between layers, and the rest."""
     outer: Shape = (shapes.vocab_size, shapes.hidden_size)
     every = shapes.list_all_tensors()
     matrices: list[Shape] = [shape for shape in every if len(shape) == 2 and shape != outer]

@@ -331,7 +331,7 @@ class TrainingSetup:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether FSDP wraps the model (`training.model.make_trainable`)."""
+        """Whether FSDP wraps the model (`training.engine.model.make_trainable`)."""
         return self.num_workers > 1 or self.param_dtype != self.master_dtype
 
 
