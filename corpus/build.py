@@ -38,7 +38,7 @@ from corpus.parts.ingest import TEST, IngestSettings, IngestTask, PartResult, in
 from corpus.parts.part_files import PartFile, read_cells, read_column
 from corpus.parts.source_rows import Source, choose_usable
 from corpus.parts.statistics import PartStatistics
-from corpus.sources.splits import SPLIT_BYTES, UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
+from corpus.sources.splits import UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
 from voc.errors import DataError
@@ -210,10 +210,10 @@ def read_watermarks(store: Store, data_prefix: str = "") -> dict[str, str]:
 
 
 def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:
+    if source.name == TEST:  # a file of the test set is one part: its ids are compared while it is read
+        return list_splits(source, watermark=None, split_bytes=sys.maxsize)
     day = watermarks.get(source.name) if source.date_partitions else None
-    # A file of the test set is one part: its ids are compared while it is read.
-    split_bytes = sys.maxsize if source.name == TEST else SPLIT_BYTES
-    return list_splits(source, watermark=None if day is None else date.fromisoformat(day), split_bytes=split_bytes)
+    return list_splits(source, watermark=None if day is None else date.fromisoformat(day))
 
 
 def _list_unfinished(splits: SplitList) -> list[tuple[str, str]]:
