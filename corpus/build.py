@@ -31,14 +31,14 @@ from corpus.comparison.duplicates import DuplicateFindings, check_leakage, find_
 from corpus.encoding.base_model import BaseModel, open_base
 from corpus.encoding.encode import check_template
 from corpus.ground.results import OverlapLine
-from corpus.ground.stored_file import StoredFile, localise, store_file
+from corpus.ground.stored_file import StoredFile, localise, store_text
 from corpus.ground.tasks import MapParts, keep_here
 from corpus.mixing.held_out import Corpus, HeldOut, choose_held_out, take_out
 from corpus.parts.ingest import TEST, IngestSettings, IngestTask, PartResult, ingest_part
 from corpus.parts.part_files import PartFile, read_cells, read_column
 from corpus.parts.source_rows import Source, choose_usable
 from corpus.parts.statistics import PartStatistics
-from corpus.sources.splits import SPLIT_BYTES, UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
+from corpus.sources.splits import UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
 from voc.errors import DataError
@@ -116,144 +116,6 @@ NOT_PREPARED: dict[str, Any] = {
 }
 _SHOWN_CHARS = 200
 _ROWS_AT_ONCE = 10_000
-
-
-def build_corpus(
-    reading: Reading, config: NightforgeConfig, store_uri: str, prefix: str, map_parts: MapParts
-) -> Corpus:
-    """Ingest everything, write the quarantine, and compare.
-
-    The quarantine is written before anything can fail for too many refused rows, and the rows that share something with an
-    evaluation set before they can stop the run: the reader of the error wants to know which.
-
-    Raises:
-        DataError: If too many rows of a source were refused, a training comment is in the test set, or a source shares too
-            much with an evaluation set (each as configured), or validation is wanted and nothing can be held out.
-    """
-    settings = IngestSettings(
-        store_uri, prefix, config.data, reading.taxonomy, reading.changes, reading.base.uri, reading.base.digest,
-        config.training.max_seq_len, config.prompt.variant, config.seed,
-    )  # fmt: skip
-    test, *sources = ingest_all(reading, settings, map_parts)
-    store = open_store(store_uri)
-    _write_quarantine(store, prefix, (test, *sources))
-    for source in (test, *sources):
-        if config.data.damaged_files == "error":
-            source.check_files()
-        source.check_quarantine(config.data.max_quarantine_ratio)
-    _check_test_ids(test)
-    files = [file for source in (test, *sources) for file in source.list_part_files()]
-    compare = keep_here(map_parts)  # its tasks share a folder of this machine
-    with tempfile.TemporaryDirectory(prefix="nightforge-compare-") as name:
-        duplicates = find_duplicates(
-            files, config.data.duplicates, seed=config.seed, work_folder=Path(name), map_parts=compare
-        )
-        sets = read_evaluation_sets([file for file in files if file.is_test], config.evaluation.mmlu.dataset)
-        contamination = find_contamination(
-            files,
-            sets,
-            config.data.contamination,
-            dropped=duplicates.dropped,
-            work_folder=Path(name),
-            map_parts=compare,
-        )
-    _write_overlaps(settings, list_overlaps(duplicates, contamination, files))
-    if config.data.duplicates.leakage == "error":
-        check_leakage(duplicates)
-    check_contamination(contamination, config.data.contamination.max_ratio)
-    usable = choose_usable(sources, dict(duplicates.dropped))
-    held_out: tuple[HeldOut, ...] = ()
-    validation = config.training.validation
-    if validation.every_steps:
-        held_out = choose_held_out(
-            usable, duplicates.groups, rows_per_stratum=validation.rows_per_stratum, seed=config.seed
-        )
-    return Corpus(test, tuple(sources), duplicates, contamination, held_out, take_out(usable, held_out))
-
-
-def _check_test_ids(test: Source) -> None:
-    """Refuse a test set of several files that share an id; in one file, the later row is refused by itself.
-
-    Raises:
-        DataError: With the first such id.
-    """
-    seen: set[str] = set()
-    for part in test.list_part_files():
-        ids = set(read_column(Path(part.path), "id"))
-        if repeated := sorted(seen & ids):
-            raise DataError(
-                f"{len(repeated)} ids of the test set {test.config.uri} are in several of its files, first {repeated[0]!r}",
-                expected="every id once: results are counted by it",
-                remedy="take the repeated rows out, or put the test set into one file, where they are refused one by one",
-            )
-        seen |= ids
-
-
-def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) -> Iterator[Source]:
-    """Ingest every split of every source in one go and yield the sources, the test set first."""
-    tasks = [
-        IngestTask(settings, source, split, index)
-        for source, listed in reading.sources
-        for index, split in enumerate(listed.splits)
-    ]
-    progress = Progress("ingest", len(tasks), "parts")
-    results: dict[str, list[PartResult]] = defaultdict(list)
-    statistics: dict[str, PartStatistics] = defaultdict(PartStatistics)
-    for result in map_parts(ingest_part, tasks):
-        statistics[result.source].include(result.statistics)
-        result.statistics = PartStatistics()
-        results[result.source].append(result)
-        progress.advance()
-    progress.finish()
-    for source, listed in reading.sources:
-        parts = tuple(sorted(results[source.name], key=lambda part: part.index))
-        yield Source(
-            source,
-            listed.splits,
-            listed.skipped,
-            parts,
-            statistics[source.name],
-            reading.watermarks.get(source.name) if source.date_partitions else None,
-            None if listed.newest_day is None else listed.newest_day.isoformat(),
-        )
-
-
-def list_stored_files(sources: Sequence[Source]) -> list[StoredFile]:
-    """Return the files of accepted rows and tokens."""
-    return [
-        file for source in sources for part in source.parts for file in (part.rows, part.tokens) if file is not None
-    ]
-
-
-def read_records(source: Source) -> Iterator[str]:
-    """Yield the accepted rows of a source as JSON lines."""
-    for part in source.parts:
-        if part.rows is not None:
-            yield from read_column(localise(part.rows), "record")
-
-
-def _write_overlaps(settings: IngestSettings, lines: Iterator[str]) -> None:
-    def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-
-    store_file(settings.store_uri, settings.prefix, OVERLAPS, write)
-
-
-def _write_quarantine(store: Store, prefix: str, sources: Sequence[Source]) -> None:
-    """Join the parts' refused rows in one file."""
-    with tempfile.TemporaryDirectory(prefix="nightforge-quarantine-") as folder:
-        path = Path(folder) / QUARANTINE
-        with path.open("wb") as joined:
-            for source in sources:
-                for part in source.parts:
-                    if part.quarantine is not None:
-                        joined.write(localise(part.quarantine).read_bytes())
-                for uri, reason in source.skipped:
-                    document: dict[str, Any] = {"source": source.name, "file": uri, "line": None, "reason": reason}
-                    joined.write(json.dumps(document | {"detail": "the file was not read"}).encode() + b"\n")
-        store.upload_file(path, f"{prefix}/{QUARANTINE}")
-    store.delete_prefix(f"{prefix}/quarantine")
 
 
 @dataclass(frozen=True)
@@ -347,15 +209,143 @@ def read_watermarks(store: Store, data_prefix: str = "") -> dict[str, str]:
     return {} if manifest is None else dict(manifest.facts.get(WATERMARKS, {}))
 
 
+def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:
+    if source.name == TEST:  # a file of the test set is one part: its ids are compared while it is read
+        return list_splits(source, watermark=None, split_bytes=sys.maxsize)
+    day = watermarks.get(source.name) if source.date_partitions else None
+    return list_splits(source, watermark=None if day is None else date.fromisoformat(day))
+
+
 def _list_unfinished(splits: SplitList) -> list[tuple[str, str]]:
     return [(uri, reason) for uri, reason in splits.skipped if reason in UNFINISHED_UPLOADS]
 
 
-def _list(source: SourceConfig, watermarks: Mapping[str, str]) -> SplitList:
-    day = watermarks.get(source.name) if source.date_partitions else None
-    # A file of the test set is one part: its ids are compared while it is read.
-    split_bytes = sys.maxsize if source.name == TEST else SPLIT_BYTES
-    return list_splits(source, watermark=None if day is None else date.fromisoformat(day), split_bytes=split_bytes)
+def build_corpus(
+    reading: Reading, config: NightforgeConfig, store_uri: str, prefix: str, map_parts: MapParts
+) -> Corpus:
+    """Ingest everything, write the quarantine, and compare.
+
+    The quarantine is written before anything can fail for too many refused rows, and the rows that share something with an
+    evaluation set before they can stop the run: the reader of the error wants to know which.
+
+    Raises:
+        DataError: If too many rows of a source were refused, a training comment is in the test set, or a source shares too
+            much with an evaluation set (each as configured), or validation is wanted and nothing can be held out.
+    """
+    settings = IngestSettings(
+        store_uri, prefix, config.data, reading.taxonomy, reading.changes, reading.base.uri, reading.base.digest,
+        config.training.max_seq_len, config.prompt.variant, config.seed,
+    )  # fmt: skip
+    test, *sources = ingest_all(reading, settings, map_parts)
+    quarantine = store_text(store_uri, prefix, QUARANTINE, _list_refused((test, *sources)))
+    open_store(store_uri).delete_prefix(f"{prefix}/quarantine")
+    for source in (test, *sources):
+        if config.data.damaged_files == "error":
+            source.check_files()
+        source.check_quarantine(config.data.max_quarantine_ratio)
+    _check_test_ids(test)
+    files = [file for source in (test, *sources) for file in source.list_part_files()]
+    compare = keep_here(map_parts)  # its tasks share a folder of this machine
+    with tempfile.TemporaryDirectory(prefix="nightforge-compare-") as name:
+        duplicates = find_duplicates(
+            files, config.data.duplicates, seed=config.seed, work_folder=Path(name), map_parts=compare
+        )
+        sets = read_evaluation_sets([file for file in files if file.is_test], config.evaluation.mmlu.dataset)
+        contamination = find_contamination(
+            files,
+            sets,
+            config.data.contamination,
+            dropped=duplicates.dropped,
+            work_folder=Path(name),
+            map_parts=compare,
+        )
+    lines = (f"{line}\n" for line in list_overlaps(duplicates, contamination, files))
+    overlaps = store_text(store_uri, prefix, OVERLAPS, lines)
+    if config.data.duplicates.leakage == "error":
+        check_leakage(duplicates)
+    check_contamination(contamination, config.data.contamination.max_ratio)
+    usable = choose_usable(sources, dict(duplicates.dropped))
+    held_out: tuple[HeldOut, ...] = ()
+    validation = config.training.validation
+    if validation.every_steps:
+        held_out = choose_held_out(
+            usable, duplicates.groups, rows_per_stratum=validation.rows_per_stratum, seed=config.seed
+        )
+    return Corpus(
+        test, tuple(sources), duplicates, contamination, held_out, take_out(usable, held_out), (quarantine, overlaps)
+    )
+
+
+def ingest_all(reading: Reading, settings: IngestSettings, map_parts: MapParts) -> Iterator[Source]:
+    """Ingest every split of every source in one go and yield the sources, the test set first."""
+    tasks = [
+        IngestTask(settings, source, split, index)
+        for source, listed in reading.sources
+        for index, split in enumerate(listed.splits)
+    ]
+    progress = Progress("ingest", len(tasks), "parts")
+    results: dict[str, list[PartResult]] = defaultdict(list)
+    statistics: dict[str, PartStatistics] = defaultdict(PartStatistics)
+    for result in map_parts(ingest_part, tasks):
+        statistics[result.source].include(result.statistics)
+        result.statistics = PartStatistics()
+        results[result.source].append(result)
+        progress.advance()
+    progress.finish()
+    for source, listed in reading.sources:
+        parts = tuple(sorted(results[source.name], key=lambda part: part.index))
+        yield Source(
+            source,
+            listed.splits,
+            listed.skipped,
+            parts,
+            statistics[source.name],
+            reading.watermarks.get(source.name) if source.date_partitions else None,
+            None if listed.newest_day is None else listed.newest_day.isoformat(),
+        )
+
+
+def list_stored_files(sources: Sequence[Source]) -> list[StoredFile]:
+    """Return the files of accepted rows and tokens."""
+    return [
+        file for source in sources for part in source.parts for file in (part.rows, part.tokens) if file is not None
+    ]
+
+
+def read_records(source: Source) -> Iterator[str]:
+    """Yield the accepted rows of a source as JSON lines."""
+    for part in source.parts:
+        if part.rows is not None:
+            yield from read_column(localise(part.rows), "record")
+
+
+def _check_test_ids(test: Source) -> None:
+    """Refuse a test set of several files that share an id; in one file, the later row is refused by itself.
+
+    Raises:
+        DataError: With the first such id.
+    """
+    seen: set[str] = set()
+    for part in test.list_part_files():
+        ids = set(read_column(Path(part.path), "id"))
+        if repeated := sorted(seen & ids):
+            raise DataError(
+                f"{len(repeated)} ids of the test set {test.config.uri} are in several of its files, first {repeated[0]!r}",
+                expected="every id once: results are counted by it",
+                remedy="take the repeated rows out, or put the test set into one file, where they are refused one by one",
+            )
+        seen |= ids
+
+
+def _list_refused(sources: Sequence[Source]) -> Iterator[str]:
+    """Yield the refused rows of all parts, and after those of a source the files of it that were not read."""
+    for source in sources:
+        for part in source.parts:
+            if part.quarantine is not None:
+                yield localise(part.quarantine).read_text(encoding="utf-8")
+        for uri, reason in source.skipped:
+            document = {"source": source.name, "file": uri, "line": None, "reason": reason}
+            yield json.dumps(document | {"detail": "the file was not read"}) + "\n"
 
 
 def list_overlaps(

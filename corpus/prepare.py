@@ -9,14 +9,16 @@ arm's `mixture.json` and `samples/`, and `models.json`; a directory's manifest i
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from corpus.build import OVERLAPS, QUARANTINE, Reading, build_corpus, list_stored_files, read_inputs, read_records
+from corpus.build import Reading
+from corpus.build import build_corpus
+from corpus.build import list_stored_files
+from corpus.build import read_inputs
+from corpus.build import read_records
 from corpus.ground.results import DataFacts, DataReport
-from corpus.ground.stored_file import store_file
+from corpus.ground.stored_file import store_text
 from corpus.ground.tasks import MapParts
 from corpus.mixing.arms import SAMPLES_VERSION, plan_arm, write_arm
 from corpus.mixing.held_out import Corpus, write_held_out
@@ -25,7 +27,7 @@ from corpus.report.data_report import build_report, list_dropped
 from corpus.report.mix_table import format_mix
 from voc.labels.taxonomy import format_taxonomy
 from voc.run import Run, list_models, write_models
-from voc.store.manifest import FileEntry, Manifest, digest_file, digest_json, is_finished, write_manifest
+from voc.store.manifest import Manifest, digest_json, is_finished, write_manifest
 
 
 def prepare(run: Run, map_parts: MapParts) -> None:
@@ -73,33 +75,19 @@ def _commit(run: Run, reading: Reading, corpus: Corpus, report: DataReport) -> M
         "data_card.html": card,
     }
     lines = {"test.jsonl": read_records(corpus.test), "dropped.jsonl": list_dropped(corpus)}
-    entries = [file.entry for file in list_stored_files(corpus.all_sources)]
-    entries += [_store_lines(run, name, [text]) for name, text in texts.items()]
-    entries += [_store_lines(run, name, (f"{row}\n" for row in rows)) for name, rows in lines.items()]
-    entries += [_describe_stored(run, name) for name in (QUARANTINE, OVERLAPS)]
+    files = [*list_stored_files(corpus.all_sources), *corpus.lists]
+    files += [store_text(store.uri, prefix, name, [text]) for name, text in texts.items()]
+    files += [store_text(store.uri, prefix, name, (f"{row}\n" for row in rows)) for name, rows in lines.items()]
     facts: DataFacts = {
         "rows": {source.name: source.num_rows for source in corpus.all_sources},
         "watermarks": reading.new_watermarks,
         "read_after": dict(reading.watermarks),
     }
-    manifest = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), reading.inputs, dict(facts))
+    manifest = Manifest(
+        tuple(sorted((file.entry for file in files), key=lambda entry: entry.path)), reading.inputs, dict(facts)
+    )
     write_manifest(store, prefix, manifest)
     return manifest
-
-
-def _describe_stored(run: Run, name: str) -> FileEntry:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        run.store.download_file(f"{run.layout.data}/{name}", path)
-        return FileEntry(name, path.stat().st_size, digest_file(path))
-
-
-def _store_lines(run: Run, name: str, texts: Iterable[str]) -> FileEntry:
-    def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(texts)
-
-    return store_file(run.store.uri, run.layout.data, name, write).entry
 
 
 def _to_json(document: Mapping[str, Any]) -> bytes:

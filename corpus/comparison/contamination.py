@@ -46,6 +46,117 @@ _MAX_FILTER_BITS = 26
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """What a model is judged by.
+
+    Attributes:
+        name: How reports call it.
+        texts: Everything of each item that a model sees: the comment, or the question with its choices.
+    """
+
+    name: str
+    texts: Sequence[str]
+
+
+def read_evaluation_sets(test_parts: Sequence[PartFile], mmlu_dataset: str) -> list[EvaluationSet]:
+    """Return the comments of the test set, and the questions with their choices.
+
+    Raises:
+        DataError: If the questions cannot be read.
+        ObjectNotFoundError: If they are not there.
+    """
+    comments = [
+        text for part in test_parts for _, batch in read_batches(part, ["text"]) for text in batch[0].to_pylist()
+    ]
+    questions = ["\n".join([item.question, *item.choices]) for item in load_mmlu(mmlu_dataset, None)]
+    return [EvaluationSet(VOC_TEST, tuple(comments)), EvaluationSet(MMLU_TEST, tuple(questions))]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationNgrams:
+    """The hashes of one evaluation set; G pairs of hash and item, sorted.
+
+    Attributes:
+        name: The set.
+        num_items: Items of the set.
+        num_words: Words of an n-gram.
+        hashes: Hashes of n-grams (G).
+        items: The item of each (G).
+        whole_hashes: Hashes of the items that are shorter than an n-gram.
+        whole_items: The item of each.
+        num_excluded: Distinct n-grams that were left out as boilerplate.
+        num_unchecked: Items that nothing is left of: no words, or boilerplate only.
+    """
+
+    name: str
+    num_items: int
+    num_words: int
+    hashes: np.ndarray
+    items: np.ndarray
+    whole_hashes: np.ndarray
+    whole_items: np.ndarray
+    num_excluded: int
+    num_unchecked: int
+
+
+def list_ngrams(evaluation: EvaluationSet, num_words: int) -> EvaluationNgrams:
+    """Hash the n-grams of an evaluation set."""
+    words = hash_words([split_words(normalise_text(text)) for text in evaluation.texts], WordHasher())
+    grams, offsets = hash_ngrams(words, num_words)
+    items = np.repeat(np.arange(len(evaluation.texts)), np.diff(offsets))
+    hashes, items = _sort_pairs(grams, items)
+    _, place, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    is_boilerplate = (counts > _BOILERPLATE_RATIO * len(evaluation.texts)) & (counts >= _BOILERPLATE_ITEMS)
+    is_kept = ~is_boilerplate[place]
+    is_short = (words.lengths > 0) & (words.lengths < num_words)
+    whole_hashes, whole_items = _sort_pairs(hash_whole_texts(words)[is_short], np.flatnonzero(is_short))
+    checked = np.union1d(items[is_kept], whole_items)
+    return EvaluationNgrams(
+        name=evaluation.name,
+        num_items=len(evaluation.texts),
+        num_words=num_words,
+        hashes=hashes[is_kept],
+        items=items[is_kept],
+        whole_hashes=whole_hashes,
+        whole_items=whole_items,
+        num_excluded=int(is_boilerplate.sum()),
+        num_unchecked=len(evaluation.texts) - len(checked),
+    )
+
+
+def _sort_pairs(hashes: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the distinct pairs by hash, then item."""
+    order = np.lexsort((items, hashes))
+    hashes, items = hashes[order], items[order]
+    is_new = np.ones(len(hashes), dtype=bool)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])
+    return hashes[is_new], items[is_new]
+
+
+class HashSet:
+    """Fast membership in a sorted array: a table of flags tells for most hashes that they are not in.
+
+    Args:
+        hashes: Sorted, distinct or not.
+    """
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        self._hashes = hashes
+        bits = min(max(_MIN_FILTER_BITS, (16 * len(hashes)).bit_length()), _MAX_FILTER_BITS)
+        self._shift = np.uint64(64 - bits)
+        self._flags = np.zeros(1 << bits, dtype=bool)
+        self._flags[self._hashes >> self._shift] = True
+
+    def find(self, hashes: np.ndarray) -> np.ndarray:
+        """Return the places in `hashes` that are in the set."""
+        maybe = np.flatnonzero(self._flags[hashes >> self._shift])
+        if not len(maybe):
+            return maybe
+        places = np.searchsorted(self._hashes, hashes[maybe])
+        return maybe[self._hashes[np.minimum(places, len(self._hashes) - 1)] == hashes[maybe]]
+
+
+@dataclass(frozen=True, slots=True)
 class Overlap:
     """One source against one evaluation set.
 
@@ -308,114 +419,3 @@ def _describe(ngrams: EvaluationNgrams) -> dict[str, int]:
         "excluded_ngrams": ngrams.num_excluded,
         "unchecked_items": ngrams.num_unchecked,
     }
-
-
-def read_evaluation_sets(test_parts: Sequence[PartFile], mmlu_dataset: str) -> list[EvaluationSet]:
-    """Return the comments of the test set, and the questions with their choices.
-
-    Raises:
-        DataError: If the questions cannot be read.
-        ObjectNotFoundError: If they are not there.
-    """
-    comments = [
-        text for part in test_parts for _, batch in read_batches(part, ["text"]) for text in batch[0].to_pylist()
-    ]
-    questions = ["\n".join([item.question, *item.choices]) for item in load_mmlu(mmlu_dataset, None)]
-    return [EvaluationSet(VOC_TEST, tuple(comments)), EvaluationSet(MMLU_TEST, tuple(questions))]
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSet:
-    """What a model is judged by.
-
-    Attributes:
-        name: How reports call it.
-        texts: Everything of each item that a model sees: the comment, or the question with its choices.
-    """
-
-    name: str
-    texts: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationNgrams:
-    """The hashes of one evaluation set; G pairs of hash and item, sorted.
-
-    Attributes:
-        name: The set.
-        num_items: Items of the set.
-        num_words: Words of an n-gram.
-        hashes: Hashes of n-grams (G).
-        items: The item of each (G).
-        whole_hashes: Hashes of the items that are shorter than an n-gram.
-        whole_items: The item of each.
-        num_excluded: Distinct n-grams that were left out as boilerplate.
-        num_unchecked: Items that nothing is left of: no words, or boilerplate only.
-    """
-
-    name: str
-    num_items: int
-    num_words: int
-    hashes: np.ndarray
-    items: np.ndarray
-    whole_hashes: np.ndarray
-    whole_items: np.ndarray
-    num_excluded: int
-    num_unchecked: int
-
-
-def list_ngrams(evaluation: EvaluationSet, num_words: int) -> EvaluationNgrams:
-    """Hash the n-grams of an evaluation set."""
-    words = hash_words([split_words(normalise_text(text)) for text in evaluation.texts], WordHasher())
-    grams, offsets = hash_ngrams(words, num_words)
-    items = np.repeat(np.arange(len(evaluation.texts)), np.diff(offsets))
-    hashes, items = _sort_pairs(grams, items)
-    _, place, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    is_boilerplate = (counts > _BOILERPLATE_RATIO * len(evaluation.texts)) & (counts >= _BOILERPLATE_ITEMS)
-    is_kept = ~is_boilerplate[place]
-    is_short = (words.lengths > 0) & (words.lengths < num_words)
-    whole_hashes, whole_items = _sort_pairs(hash_whole_texts(words)[is_short], np.flatnonzero(is_short))
-    checked = np.union1d(items[is_kept], whole_items)
-    return EvaluationNgrams(
-        name=evaluation.name,
-        num_items=len(evaluation.texts),
-        num_words=num_words,
-        hashes=hashes[is_kept],
-        items=items[is_kept],
-        whole_hashes=whole_hashes,
-        whole_items=whole_items,
-        num_excluded=int(is_boilerplate.sum()),
-        num_unchecked=len(evaluation.texts) - len(checked),
-    )
-
-
-def _sort_pairs(hashes: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort the distinct pairs by hash, then item."""
-    order = np.lexsort((items, hashes))
-    hashes, items = hashes[order], items[order]
-    is_new = np.ones(len(hashes), dtype=bool)
-    is_new[1:] = (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])
-    return hashes[is_new], items[is_new]
-
-
-class HashSet:
-    """Fast membership in a sorted array: a table of flags tells for most hashes that they are not in.
-
-    Args:
-        hashes: Sorted, distinct or not.
-    """
-
-    def __init__(self, hashes: np.ndarray) -> None:
-        self._hashes = hashes
-        bits = min(max(_MIN_FILTER_BITS, (16 * len(hashes)).bit_length()), _MAX_FILTER_BITS)
-        self._shift = np.uint64(64 - bits)
-        self._flags = np.zeros(1 << bits, dtype=bool)
-        self._flags[self._hashes >> self._shift] = True
-
-    def find(self, hashes: np.ndarray) -> np.ndarray:
-        """Return the places in `hashes` that are in the set."""
-        maybe = np.flatnonzero(self._flags[hashes >> self._shift])
-        if not len(maybe):
-            return maybe
-        places = np.searchsorted(self._hashes, hashes[maybe])
-        return maybe[self._hashes[np.minimum(places, len(self._hashes) - 1)] == hashes[maybe]]

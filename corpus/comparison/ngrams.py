@@ -24,7 +24,7 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 _CACHED_WORDS = 1 << 20
 # Scripts that put no spaces between words: each of their characters counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-# Vowel signs and accents that are no letters by themselves; without them the words of India would fall to pieces.
+# Vowel signs and accents that are not letters by themselves; without them the words of India would fall to pieces.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u065f\u0670\u0900-\u0dff"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
 # What only the pattern above can cut; a text without it is cut at ASCII punctuation, many times as fast.
@@ -50,7 +50,7 @@ def split_words(normalised: str) -> list[bytes]:
 
 
 class WordHasher(dict[bytes, int]):
-    """64-bit hashes of words; each is computed when it is first asked for."""
+    """64-bit hashes of words; each is computed when it is first needed."""
 
     def __missing__(self, word: bytes) -> int:
         if len(self) >= _CACHED_WORDS:

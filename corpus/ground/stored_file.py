@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,16 @@ def store_file(store_uri: str, prefix: str, name: str, write: Callable[[Path], N
         write(path)
         store.upload_file(path, key)
         return StoredFile(store_uri, prefix, FileEntry(name, path.stat().st_size, digest_file(path)))
+
+
+def store_text(store_uri: str, prefix: str, name: str, pieces: Iterable[str]) -> StoredFile:
+    """Put a text into the store, piece by piece: it need not be in memory."""
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+
+    return store_file(store_uri, prefix, name, write)
 
 
 def localise(file: StoredFile, *, verify: bool = False) -> Path:

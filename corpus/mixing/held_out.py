@@ -19,6 +19,7 @@ import numpy as np
 from corpus.comparison.contamination import ContaminationFindings
 from corpus.comparison.duplicates import DuplicateFindings
 from corpus.ground.results import HeldOutFigures, SampleFacts, ShardFacts
+from corpus.ground.stored_file import StoredFile
 from corpus.mixing.order import derive_key, permute
 from corpus.mixing.samples import ShardTask, write_shard
 from corpus.parts.source_rows import Source, UsableRows, list_token_files
@@ -73,6 +74,7 @@ class Corpus:
         contamination: What the sources share with the evaluation sets.
         held_out: What no arm draws, for validation.
         usable: The rows that are trained on, per source.
+        lists: The files of rows that were refused, and of those that share something with an evaluation set.
     """
 
     test: Source
@@ -81,6 +83,7 @@ class Corpus:
     contamination: ContaminationFindings
     held_out: tuple[HeldOut, ...]
     usable: Mapping[str, UsableRows]
+    lists: tuple[StoredFile, ...]
 
     @property
     def all_sources(self) -> tuple[Source, ...]:

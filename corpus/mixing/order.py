@@ -50,7 +50,7 @@ def permute(index: npt.ArrayLike, size: int, key: int | _Words) -> IntArray:
     """
     values = np.asarray(index, dtype=np.int64)
     if not 1 <= size <= MAX_DOMAIN:
-        raise ValueError(f"a permutation of {size} values was asked for, possible are 1 to 2**40")
+        raise ValueError(f"a permutation of {size} values was requested, possible are 1 to 2**40")
     if values.size and not (values.min() >= 0 and values.max() < size):
         raise ValueError(f"indices from {values.min()} to {values.max()} are not all in 0..{size - 1}")
     keys = np.atleast_1d(np.asarray(key, dtype=np.uint64))
@@ -100,7 +100,7 @@ class TrainingOrder:
             ValueError: If the slice is not inside the order.
         """
         if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"positions {start} to {stop} were asked for, the order has 0 to {len(self)}")
+            raise ValueError(f"positions {start} to {stop} were requested, the order has 0 to {len(self)}")
         return self.locate_at(np.arange(start, stop, dtype=np.int64))
 
     def locate_at(self, positions: npt.ArrayLike) -> tuple[IntArray, IntArray]:

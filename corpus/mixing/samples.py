@@ -172,7 +172,7 @@ class SampleReader:
             IntegrityError: If the shard is not what its manifest says.
         """
         if not 0 <= step < self.num_steps:
-            raise TrainingError(f"step {step} was asked for", expected=f"0 to {self.num_steps - 1}")
+            raise TrainingError(f"step {step} was requested", expected=f"0 to {self.num_steps - 1}")
         index = int(np.searchsorted(self._ends, step, side="right"))
         return list(_read_samples(self._get_shard(index).get_batch(step - self._shards[index]["first_step"])))
 

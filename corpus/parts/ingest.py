@@ -24,7 +24,7 @@ import numpy as np
 
 from corpus.encoding.base_model import open_base
 from corpus.encoding.encode import EncodedSample, SampleEncoder
-from corpus.ground.stored_file import StoredFile, store_file
+from corpus.ground.stored_file import StoredFile, store_file, store_text
 from corpus.parts.part_files import PartRow, PartWriter, writing_part
 from corpus.parts.statistics import PartStatistics
 from corpus.sources.formats import read_split
@@ -196,10 +196,8 @@ def _make_part(task: IngestTask) -> PartResult:
     result.tokens = token_file[0] if token_file else None
     if worker.refused:
         ordered = sorted(worker.refused, key=lambda entry: entry["line"])
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in ordered)
-        result.quarantine = store_file(
-            settings.store_uri, settings.prefix, f"quarantine/{stem}.jsonl", lambda path: _write_text(path, lines)
-        )
+        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in ordered)
+        result.quarantine = store_text(settings.store_uri, settings.prefix, f"quarantine/{stem}.jsonl", lines)
     return result
 
 
@@ -346,7 +344,3 @@ def _open_encoder(
 ) -> SampleEncoder:
     base = open_base(base_uri, max_seq_len=max_seq_len, digest=base_digest)
     return SampleEncoder(base, max_seq_len=max_seq_len, variant=variant, taxonomy=taxonomy)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -101,7 +101,7 @@ def read_column(path: Path, name: str) -> Iterator[str]:
 
 
 def open_tokens(path: Path) -> pa.Table:
-    """Return a part's tokens as a table over a memory map: rows that are not asked for are not read."""
+    """Return a part's tokens as a table over a memory map: rows that are not taken are not read."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 

@@ -62,7 +62,7 @@ def read_parquet(split: InputSplit, source: SourceConfig, max_row_bytes: int) ->
             file = pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
             names, num_row_groups = file.schema_arrow.names, file.metadata.num_row_groups
         except _DAMAGE as error:
-            yield Rejection(1, "damaged_file", f"{split.uri} is no whole Parquet file: {error}", "")
+            yield Rejection(1, "damaged_file", f"{split.uri} is not a whole Parquet file: {error}", "")
             return
         fields = plan_columns(source, names, split.uri)
         end, line = num_row_groups if split.end is None else split.end, 1
@@ -157,8 +157,8 @@ def _open_dataset(uri: str, split_name: str) -> Any:
             return load_dataset(name, configuration or None, split=split_name, revision=revision or None)
         if not any((Path(uri) / mark).is_file() for mark in _MARKS):
             raise DataError(
-                f"{uri} is no folder of a saved data set",
-                expected=f"a hub id, or a local folder with {' or '.join(_MARKS)}",
+                f"{uri} is not a directory of a saved data set",
+                expected=f"a hub id, or a local directory with {' or '.join(_MARKS)}",
                 remedy="leave reader at auto for a folder or prefix of files",
             )
         found = load_from_disk(uri)
@@ -179,7 +179,7 @@ def _open_dataset(uri: str, split_name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _DamagedCell:
-    """A cell that is no Python value: why, and how it can be shown."""
+    """A cell that is not a Python value: why, and how it can be shown."""
 
     error: RowError
     shown: str

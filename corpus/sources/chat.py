@@ -105,7 +105,7 @@ def _read_messages(value: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise RowError("schema", f"messages is {messages!r:.60}, expected a list of turns")
     if not all(isinstance(message, dict) for message in messages):
-        raise RowError("schema", "messages holds something that is no object")
+        raise RowError("schema", "messages holds something that is not an object")
     return messages
 
 

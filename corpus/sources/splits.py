@@ -291,7 +291,7 @@ def _find_name_problem(key: str) -> str:
         return UNFINISHED_NAME
     try:
         check_key(key)
-    except StoreError:  # S3 takes names that are no paths: a//b, and the mark of an empty folder, a/
+    except StoreError:  # S3 takes names that are not paths: a//b, and the mark of an empty folder, a/
         return "unusable_name"
     return ""
 

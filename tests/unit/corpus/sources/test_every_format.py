@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +15,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from corpus.sources.formats import read_split
+from corpus.sources.formats import FORMATS, read_split
 from corpus.sources.rows import InputSplit
 from tests.unit.corpus.sources.read_source import make_row, make_source, name_items, read_items, to_jsonl
+from voc.config.data import ReaderName
 from voc.errors import ConfigError, DataError
 from voc.records.lines import RawRow
 from voc.records.refusals import Rejection
@@ -202,3 +203,9 @@ def test_every_row_of_a_parquet_file_is_given_or_counted_as_lost(
 def test_a_reader_that_does_not_exist_is_a_named_error() -> None:
     with pytest.raises(ConfigError, match=r"'auto'.*acos, converse, csv"):
         read_split(InputSplit("s", "x", "auto"), make_source("x"), max_row_bytes=1)
+
+
+def test_every_format_that_a_configuration_may_name_is_registered_and_no_suffix_belongs_to_two() -> None:
+    assert {"auto", *FORMATS} == set(get_args(ReaderName))
+    suffixes = [known.auto_suffix for known in FORMATS.values() if known.auto_suffix]
+    assert len(suffixes) == len(set(suffixes))

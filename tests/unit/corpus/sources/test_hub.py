@@ -63,7 +63,7 @@ def test_what_the_data_set_lacks_is_named(saved: Path, changes: dict[str, object
 
 def test_a_folder_of_files_is_no_saved_data_set(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match=r"no folder of a saved data set.*reader at auto"):
+    with pytest.raises(DataError, match=r"not a directory of a saved data set.*reader at auto"):
         read_items(make_source(tmp_path, reader="datasets"))
 
 
