@@ -1,7 +1,7 @@
 """The command line of evaluation: `python -m evaluation <command> --store-uri URI --run-id ID ...`.
 
-In pipeline order: serve, wait (for external models connect), the suites' own commands (voc, import-outputs, mmlu, lm-eval),
-gather, decide, report, promote; and compare, for two finished runs. A module is imported only for its own command, so that a
+In pipeline order: serve, wait (for external models connect), the suites' own commands (voc, import-outputs, mmlu, lm-eval;
+and compare, for two finished runs), gather, decide, report, promote. A module is imported only for its own command, so that a
 light client does not pay for the imports of a heavy one.
 """
 
@@ -49,20 +49,6 @@ COMMANDS = {
     ),
     "promote": Command(
         "evaluation.decision.promote:run_promote", "write the champion log if the decision is GO", RUN_ARGUMENTS
-    ),
-    "compare": Command(
-        "evaluation.compare:run_compare",
-        "compare two nights on the leaves that both taxonomies have",
-        (
-            *RUN_ARGUMENTS,
-            argument("--with-run", required=True, help="id of the earlier run, in the same store"),
-            argument(
-                "--changes", help="changes of the taxonomy (JSONL); default: the later run's data.taxonomy_changes"
-            ),
-            argument("--model", help="model of the later run; default: the one that won, or the only candidate"),
-            argument("--with-model", help="model of the earlier run; default: --model if given, else as for --model"),
-            argument("--output", help="path or URI of a JSON file to write too"),
-        ),
     ),
 }
 

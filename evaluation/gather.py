@@ -14,9 +14,10 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from evaluation.items import write_items
+from evaluation.items import ITEMS_NAME, write_items
+from evaluation.results.gathered import RESULTS_NAME, ModelResults
 from evaluation.shards.cache import summarise_hits
 from evaluation.shards.coverage import check_coverage, list_coverage_problems
 from evaluation.suites.protocol import BASE, Line, ModelAnswers, PlannedSuite
@@ -29,7 +30,6 @@ from voc.run import ModelEntry, Run, open_run, read_models
 from voc.store.manifest import Manifest, commit_folder, is_finished, read_manifest, verify_directory
 
 RESULTS_FORMAT = "nightforge/results/2"
-RESULTS_NAME, ITEMS_NAME = "results.json", "items.parquet"
 # What each suite of the registry asks, by its name; only the suite looks inside.
 Questions = Mapping[str, Any]
 
@@ -183,7 +183,7 @@ def _gather_models(
         progress.advance(1, model=model.name)
 
 
-def measure_model(run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions) -> dict[str, Any]:
+def measure_model(run: Run, answers: ModelAnswers, base: ModelAnswers, questions: Questions) -> ModelResults:
     """Return what `results.json` holds for one model: how it was measured, and every suite's own keys."""
     entry = answers.entry
     results: dict[str, Any] = {
@@ -204,10 +204,11 @@ def measure_model(run: Run, answers: ModelAnswers, base: ModelAnswers, questions
     for suite in list_suites():
         results |= suite.measure(run, questions[suite.name], answers, base)
     examples = [found for suite in list_suites() for found in suite.pick_examples(questions[suite.name], answers)]
-    return results | {
+    results |= {
         "examples": sorted(examples, key=lambda example: str(example["kind"])),
         "cache": summarise_hits(answers.shards),
     }
+    return cast("ModelResults", results)  # the suites' keys are checked by a test: each returns its own
 
 
 def count_cut_prompts(answers: ModelAnswers) -> dict[str, int]:

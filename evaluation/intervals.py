@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
+
+from evaluation.results.figures import Change, Share
 
 FloatArray = NDArray[np.float64]
 
@@ -58,9 +60,9 @@ class PairedDifference:
     lost: int | None = None
     p_value: float | None = None
 
-    def to_json(self) -> dict[str, float | int | None]:
+    def to_json(self) -> Change:
         """Return the fields as a mapping."""
-        return asdict(self)
+        return cast("Change", asdict(self))
 
 
 def bonferroni_confidence(confidence: float, num_comparisons: int) -> float:
@@ -88,9 +90,9 @@ def wilson_interval(successes: int, n: int, confidence: float) -> Interval:
     return Interval(low, high)
 
 
-def share_of(count: int, n: int, confidence: float | None = None) -> dict[str, Any]:
+def share_of(count: int, n: int, confidence: float | None = None) -> Share:
     """Return a share with its numbers, and with a Wilson interval if a confidence is given."""
-    share: dict[str, Any] = {"ratio": count / n if n else None, "count": count, "n": n}
+    share: Share = {"ratio": count / n if n else None, "count": count, "n": n}
     if confidence is not None:
         interval = wilson_interval(count, n, confidence)
         share["interval"] = [interval.low, interval.high]

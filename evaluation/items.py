@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from voc.errors import ConfigError, CoverageError
 
+ITEMS_NAME = "items.parquet"
 LabelPath = tuple[str, ...]
 _PATHS = pa.list_(pa.list_(pa.string()))
 SCHEMA = pa.schema(

@@ -17,9 +17,8 @@ import argparse
 import json
 
 from evaluation.decision.gate import Check, check_change, check_share, conclude
-from evaluation.gather import ITEMS_NAME
 from evaluation.intervals import Bootstrap, bonferroni_confidence
-from evaluation.items import Items, check_pairing, read_items
+from evaluation.items import ITEMS_NAME, Items, check_pairing, read_items
 from evaluation.report.text_tables import format_decision
 from evaluation.results.decided import Candidate, Decision, JudgedModel, Verdict, read_decision
 from evaluation.results.gathered import read_results

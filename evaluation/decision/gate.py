@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from evaluation.intervals import Interval, PairedDifference, wilson_interval
-from evaluation.results.decided import CheckResult, Outcome, Rule, Verdict
-from evaluation.suites.protocol import Gate, Value
+from evaluation.results.decided import CheckResult, Outcome, Verdict
+from evaluation.suites.protocol import Gate, Rule, Value
 
 OUTCOME_WORDS: dict[Outcome, str] = {
     "pass": "PASS: ",

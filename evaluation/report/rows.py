@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.results.gathered import RESULTS_NAME, ModelResults
+from evaluation.results.gathered import ModelResults, load_results
 from evaluation.suites.protocol import BASE
 from evaluation.suites.registry import list_suites
 from voc.config.night import DecisionConfig
@@ -125,7 +125,7 @@ def _read_start(store: Store, run_id: str) -> str:
 def _read_model(store: Store, run_id: str, model: str, started_at: str, shards: Iterable[tuple[str, str]]) -> Measured:
     layout = RunLayout(run_id)
     try:
-        results = json.loads(store.read_bytes(f"{layout.results(model)}/{RESULTS_NAME}"))
+        results = load_results(store, layout, model)
         cut = results.get("cut_prompts", {})
         asking = {}
         for suite, folder in shards:

@@ -13,7 +13,6 @@ from voc.run import Run
 
 Outcome = Literal["pass", "fail", "open"]
 Verdict = Literal["GO", "NO-GO", "INCONCLUSIVE"]
-Rule = Literal[">", ">=", "<="]
 PromotionOutcome = Literal["promoted", "skipped", "lost"]
 
 
@@ -27,7 +26,7 @@ class CheckResult(TypedDict):
     low: Annotated[float, "lower end of its interval"]
     high: Annotated[float, "upper end"]
     threshold: Annotated[float, "the limit, in the unit of the value"]
-    rule: Annotated[Rule, "on which side of the limit the interval must be"]
+    rule: Annotated[Literal[">", ">=", "<="], "on which side of the limit the interval must be"]
     n: Annotated[Count, "items"]
     detail: Annotated[str, "gains, losses and McNemar's exact p-value; empty where there are none"]
     reason: Annotated[str, "all of it as a line"]

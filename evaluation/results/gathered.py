@@ -12,6 +12,8 @@ from typing_extensions import TypedDict
 
 from evaluation.results.figures import Change, Count, Difference, Ends, Hash, Ratio, Seconds, Share, TaxChange, Tokens
 from voc.run import Run
+from voc.store.base import Store
+from voc.store.layout import RunLayout
 
 RESULTS_NAME = "results.json"
 
@@ -323,7 +325,7 @@ class Alarm(TypedDict):
     reading: Annotated[str, "log_likelihood, generative_strict or letter_constrained"]
     scope: Annotated[Literal["all", "group", "subject"], "of which questions"]
     name: Annotated[str, "of the group or subject, or all"]
-    accuracy: Annotated[Ratio, "seen"]
+    accuracy: Annotated[Ratio | None, "seen"]
     n: Annotated[Count, "questions"]
     chance: Annotated[Ratio, "what guessing reaches"]
 
@@ -413,7 +415,9 @@ class ModelResults(TypedDict):
 
     format: Annotated[str, "version of this file"]
     model: Annotated[MeasuredModel, "whose figures"]
-    coverage: Annotated[dict[str, str], "per suite, `items answered / items expected`: always equal"]
+    coverage: Annotated[
+        dict[str, str], "per suite that knows its items beforehand, `answered / expected`: always equal"
+    ]
     cut_prompts: Annotated[dict[str, int], "per suite, prompts that did not fit the model's context"]
     voc: Annotated[VocResults, "test comments"]
     general: Annotated[GeneralResults, "multiple-choice questions"]
@@ -432,5 +436,15 @@ def read_results(run: Run, model: str) -> ModelResults:
     Raises:
         ObjectNotFoundError: If the model was not gathered.
     """
-    results: ModelResults = json.loads(run.store.read_bytes(f"{run.layout.results(model)}/{RESULTS_NAME}"))
+    return load_results(run.store, run.layout, model)
+
+
+def load_results(store: Store, layout: RunLayout, model: str) -> ModelResults:
+    """Return the same of any run of a store, whether or not its configuration can be read.
+
+    Raises:
+        ObjectNotFoundError: If the model was not gathered.
+        ValueError: If it is not JSON.
+    """
+    results: ModelResults = json.loads(store.read_bytes(f"{layout.results(model)}/{RESULTS_NAME}"))
     return results

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from evaluation.results.decided import Rule
 from voc.arguments import RUN_ARGUMENTS, Command, argument
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.run import ModelEntry, ModelKind, Run
@@ -39,6 +38,7 @@ IMPORTED: ModelKind = "imported"
 Line = dict[str, Any]
 # One check of preflight: its subject, what is called, and with what; it raises a `VocError` or returns a value and a sentence.
 PreflightCheck = tuple[str, Callable[..., tuple[Any, str]], tuple[Any, ...]]
+Rule = Literal[">", ">=", "<="]
 MODEL_ARGUMENT = argument("--model", required=True, help="name of a model in the run's models.json")
 # What every command that asks a shard takes.
 SHARD_ARGUMENTS = (

@@ -21,9 +21,11 @@ contradicts the log-likelihoods, that is said and the cause is still named by th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from evaluation.intervals import bonferroni_confidence
+from evaluation.results.figures import Change
+from evaluation.results.gathered import AccuracyPart, Alarm, Decomposition, GeneralChanges, GeneralResults, LostAnswers
 from evaluation.suites.mmlu.general import (
     CHANCE,
     GeneralAnswers,
@@ -43,6 +45,7 @@ from voc.run import Run
 
 MIN_CHANGE = 0.02
 KEPT_MARGIN = 0.05
+Scope = Literal["all", "group", "subject"]
 Knowledge = Literal["lost", "kept", "unclear"]
 Form = Literal["collapsed", "kept", "answers_wrong", "unclear"]
 Cause = Literal["none", "format_collapsed", "knowledge_lost", "both", "answers_wrong", "unclear"]
@@ -83,12 +86,13 @@ _PART_FIGURES = (
 )
 
 
-def measure_suite(run: Run, questions: MmluQuestions, answers: ModelAnswers, base: ModelAnswers) -> dict[str, Any]:
+def measure_suite(run: Run, questions: MmluQuestions, answers: ModelAnswers, base: ModelAnswers) -> GeneralResults:
     """Return what `results.json` holds under `general`; figures that this kind of model cannot show are null."""
     config, confidence = run.config, run.config.decision.confidence
     if not answers.lines["mmlu_log_likelihood"]:
         measured = answers.lines["mmlu_generative"]
-        return NOT_MEASURED | (measure_written(measured, confidence=confidence) if measured else {})
+        shown = measure_written(measured, confidence=confidence) if measured else {}
+        return cast("GeneralResults", NOT_MEASURED | shown)
     mine, reference = _join(answers), _join(base)
     decomposition = decompose(
         mine,
@@ -98,11 +102,9 @@ def measure_suite(run: Run, questions: MmluQuestions, answers: ModelAnswers, bas
         confidence=confidence,
         seed=config.seed,
     )
-    return {
-        **measure_general(mine, confidence=confidence),
-        "against_base": decomposition["figures"],
-        "decomposition": decomposition,
-    }
+    general = measure_general(mine, confidence=confidence)
+    general |= {"against_base": decomposition["figures"], "decomposition": decomposition}
+    return cast("GeneralResults", general)
 
 
 def _join(answers: ModelAnswers) -> GeneralAnswers:
@@ -118,7 +120,7 @@ def decompose(
     num_resamples: int,
     confidence: float,
     seed: int,
-) -> dict[str, Any]:
+) -> Decomposition:
     """Name what a model lost against its base, with the figures, parts and raw answers that say so.
 
     Args:
@@ -143,7 +145,7 @@ def decompose(
         "groups": _compare_parts(candidate, reference, find_group, confidence, settings),
         "subjects": _compare_parts(candidate, reference, lambda subject: subject, confidence, settings),
     }
-    return {
+    decomposition = {
         **name_cause(figures),
         "rules": {"min_change": MIN_CHANGE, "kept_margin": KEPT_MARGIN, "confidence": confidence},
         "figures": figures,
@@ -152,9 +154,10 @@ def decompose(
         "lost_answers": count_lost_answers(candidate, reference),
         "quotes": pick_quotes(candidate, reference, questions),
     }
+    return cast("Decomposition", decomposition)
 
 
-def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def name_cause(figures: GeneralChanges) -> dict[str, Any]:
     """Apply the rules of this module to the figures of `compare_general`."""
     knowledge, form = judge_knowledge(figures["knowledge_change"]), judge_form(figures)
     cause = _CAUSES.get((knowledge, form), "unclear")
@@ -169,14 +172,14 @@ def name_cause(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"cause": cause, "sentence": sentence, "knowledge": knowledge, "form": form, "letter_witness": witness}
 
 
-def judge_knowledge(change: Mapping[str, Any]) -> Knowledge:
+def judge_knowledge(change: Change) -> Knowledge:
     """Tell from a paired change of accuracy whether knowledge was lost or kept."""
     if change["value"] <= -MIN_CHANGE and change["high"] < 0:
         return "lost"
     return "kept" if change["low"] > -KEPT_MARGIN else "unclear"
 
 
-def judge_form(figures: Mapping[str, Mapping[str, Any]]) -> Form:
+def judge_form(figures: GeneralChanges) -> Form:
     """Tell from the rise of unreadable answers, and from the tax, what became of the form."""
     rise, tax = figures["extraction_failure_change"], figures["format_tax"]
     if rise["value"] >= MIN_CHANGE and rise["low"] > 0:
@@ -186,17 +189,21 @@ def judge_form(figures: Mapping[str, Mapping[str, Any]]) -> Form:
     return "answers_wrong" if tax["value"] >= MIN_CHANGE and tax["low"] > 0 else "kept"
 
 
-def list_alarms(answers: GeneralAnswers, confidence: float) -> list[dict[str, Any]]:
+def list_alarms(answers: GeneralAnswers, confidence: float) -> list[Alarm]:
     """Return every reading, and every group and subject of one, whose accuracy is below chance with its whole interval."""
     readings = {
         "log_likelihood": answers.log_likelihood,
         "generative_strict": answers.generative,
         "letter_constrained": answers.letter,
     }
-    alarms = []
+    alarms: list[Alarm] = []
     for reading, samples in readings.items():
         measured = measure_accuracy(samples, is_correct, confidence)
-        scopes = {"all": {"all": measured}, "group": measured["groups"], "subject": measured["subjects"]}
+        scopes: dict[Scope, Mapping[str, AccuracyPart]] = {
+            "all": {"all": measured},
+            "group": measured["groups"],
+            "subject": measured["subjects"],
+        }
         alarms += [
             {
                 "reading": reading,
@@ -213,13 +220,13 @@ def list_alarms(answers: GeneralAnswers, confidence: float) -> list[dict[str, An
     return alarms
 
 
-def count_lost_answers(candidate: GeneralAnswers, reference: GeneralAnswers) -> dict[str, dict[str, int]]:
+def count_lost_answers(candidate: GeneralAnswers, reference: GeneralAnswers) -> dict[str, LostAnswers]:
     """Count the written answers that the base has right and the model has not, by their kind.
 
     Returns:
         Per kind, how many, and how many of them the model still knows (log-likelihood).
     """
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, LostAnswers] = {}
     for known, mine, base in zip(candidate.log_likelihood, candidate.generative, reference.generative, strict=True):
         if is_correct(base) and not is_correct(mine):
             entry = counts.setdefault(str(mine["kind"]), {"count": 0, "still_known": 0})
@@ -250,7 +257,7 @@ def _compare_parts(
         compared[name] = {
             "n": len(rows[name]),
             **{key: named[key] for key in ("cause", "knowledge", "form")},
-            **{figure: figures[figure] for figure in _PART_FIGURES},
+            **{name: change for name, change in figures.items() if name in _PART_FIGURES},
         }
     return compared
 

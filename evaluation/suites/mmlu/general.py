@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from evaluation.intervals import (
     bonferroni_confidence,
@@ -26,6 +26,7 @@ from evaluation.intervals import (
     share_of,
     wilson_interval,
 )
+from evaluation.results.gathered import Accuracy, AccuracyPart, GeneralChanges
 from evaluation.suites.lm_eval.scoring import list_scoring_problems
 from evaluation.suites.mmlu.groups import find_group
 from evaluation.suites.mmlu.protocols import PROTOCOLS, hash_questions, make_asking, suite_of
@@ -129,9 +130,7 @@ def measure_written(generated: Sequence[Sample], *, confidence: float) -> dict[s
     }
 
 
-def measure_accuracy(
-    samples: Sequence[Sample], is_right: Callable[[Sample], bool], confidence: float
-) -> dict[str, Any]:
+def measure_accuracy(samples: Sequence[Sample], is_right: Callable[[Sample], bool], confidence: float) -> Accuracy:
     """Compute an accuracy with its interval, per slice, group and subject too.
 
     `below_chance` is set when the whole interval lies under 0.25: the model does not guess, it fails in a systematic way
@@ -147,7 +146,7 @@ def measure_accuracy(
     }
 
 
-def _accuracy(right: Sequence[bool], confidence: float) -> dict[str, Any]:
+def _accuracy(right: Sequence[bool], confidence: float) -> AccuracyPart:
     interval = wilson_interval(sum(right), len(right), confidence)
     return {
         "accuracy": sum(right) / len(right) if right else None,
@@ -162,7 +161,7 @@ def _by(
     name_part: Callable[[Sample], str | None],
     is_right: Callable[[Sample], bool],
     confidence: float,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, AccuracyPart]:
     parts: dict[str, list[bool]] = defaultdict(list)
     for sample in samples:
         name = name_part(sample)
@@ -174,7 +173,7 @@ def _by(
 
 def compare_general(
     candidate: GeneralAnswers, reference: GeneralAnswers, *, num_resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
+) -> GeneralChanges:
     """Compare a model with a reference on the same questions, item by item.
 
     - `knowledge_change`: log-likelihood accuracy, candidate minus reference.
@@ -215,10 +214,11 @@ def compare_general(
         "refusal_change": _pair(texts, lambda s: bool(s["refusal"])),
         "truncated_change": _pair(texts, lambda s: bool(s["cut"])),
     }
-    return {
-        **{name: paired_share_difference(*pair, confidence).to_json() for name, pair in pairs.items()},
-        "format_tax": {"value": sum(tax) / len(tax), "low": interval.low, "high": interval.high, "n": len(tax)},
+    changes: dict[str, Any] = {
+        name: paired_share_difference(*pair, confidence).to_json() for name, pair in pairs.items()
     }
+    changes["format_tax"] = {"value": sum(tax) / len(tax), "low": interval.low, "high": interval.high, "n": len(tax)}
+    return cast("GeneralChanges", changes)
 
 
 def _pair(

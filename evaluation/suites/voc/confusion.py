@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import cast
 
 from evaluation.intervals import share_of
+from evaluation.results.gathered import Confusion
 from evaluation.suites.voc.answers import VocAnswer
 from voc.labels.taxonomy import LEVELS, LabelPath
 
@@ -19,7 +20,7 @@ KINDS = {3: "same_L3", 2: "same_L2", 1: "same_L1", 0: "elsewhere"}
 NOTHING_MISSED = "nothing_missed"
 
 
-def measure_confusion(answers: Sequence[VocAnswer]) -> dict[str, Any]:
+def measure_confusion(answers: Sequence[VocAnswer]) -> Confusion:
     """Compare each wrong label (predicted, not in gold) with the labels that were missed (gold, not predicted).
 
     Inside a comment every wrong label is paired with at most one missed label and every missed label with at most one wrong
@@ -49,16 +50,18 @@ def measure_confusion(answers: Sequence[VocAnswer]) -> dict[str, Any]:
             kinds[KINDS[shared]] += 1
             pairs[gold, predicted, KINDS[shared]] += 1
     ordered = sorted(pairs.items(), key=lambda entry: (-entry[1], entry[0]))[:MAX_PAIRS]
-    return {
+    shares = {kind: share_of(kinds[kind], num_wrong) for kind in (*KINDS.values(), NOTHING_MISSED)}
+    measured = {
         "num_wrong": num_wrong,
         "num_missed": num_missed,
-        **{kind: share_of(kinds[kind], num_wrong) for kind in (*KINDS.values(), NOTHING_MISSED)},
+        **shares,
         "not_replaced": share_of(num_alone, num_missed),
         "pairs": [
             {"gold": list(gold), "predicted": list(predicted), "count": count, "kind": kind}
             for (gold, predicted, kind), count in ordered
         ],
     }
+    return cast("Confusion", measured)
 
 
 def pair_wrong(wrong: Collection[LabelPath], missed: Collection[LabelPath]) -> list[tuple[LabelPath, LabelPath, int]]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from evaluation.intervals import Bootstrap, percentile_interval, share_of
+from evaluation.results.gathered import EmotionCounts, Emotions
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.label_counts import count_labels
 from evaluation.suites.voc.label_scores import sum_labels
@@ -20,9 +20,7 @@ from voc.labels.taxonomy import LabelPath
 from voc.records.records import Segment
 
 
-def measure_emotion(
-    answers: Sequence[VocAnswer], known_emotions: Collection[str], bootstrap: Bootstrap
-) -> dict[str, Any]:
+def measure_emotion(answers: Sequence[VocAnswer], known_emotions: Collection[str], bootstrap: Bootstrap) -> Emotions:
     """Compute emotion accuracy: of the (comment, full path) pairs that are in gold and were predicted, the share whose
     set of emotions is the same. A wrong label is not counted again as a wrong emotion.
 
@@ -83,7 +81,7 @@ def _interval(table: np.ndarray, bootstrap: Bootstrap) -> list[float] | None:
     return [ends.low, ends.high]
 
 
-def _list_emotions(pairs: Sequence[EmotionPair]) -> list[dict[str, Any]]:
+def _list_emotions(pairs: Sequence[EmotionPair]) -> list[EmotionCounts]:
     counts = count_labels([{(e,) for e in p} for _, p in pairs], [{(e,) for e in g} for g, _ in pairs])
     outcomes = sum_labels(counts).outcomes[0].T.astype(int).tolist()
     return [

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from evaluation.intervals import FloatArray
+from evaluation.results.gathered import LabelScores, LevelScores, Triple
 from evaluation.suites.voc.label_counts import LabelCounts, LabelSets, count_levels, ratios
 from voc.labels.taxonomy import LabelPath
 
@@ -95,12 +96,13 @@ def _mean(figures: FloatArray, weights: FloatArray) -> FloatArray:
     return np.divide(summed, total, out=np.zeros_like(summed), where=total > 0)
 
 
-def score_level(counts: LabelCounts) -> dict[str, Any]:
+def score_level(counts: LabelCounts) -> LevelScores:
     """Return the four averages at one level, with the number of labels and of label occurrences in gold."""
     sums = sum_labels(counts)
     scores, support = score_sums(sums), _support(sums)
     averages: dict[str, Any] = {average: to_figures(scores[average][0]) for average in AVERAGES}
-    return {**averages, "num_labels": int((support > 0).sum()), "gold": int(support.sum())}
+    averages |= {"num_labels": int((support > 0).sum()), "gold": int(support.sum())}
+    return cast("LevelScores", averages)
 
 
 def _support(sums: LabelSums) -> FloatArray:
@@ -135,7 +137,7 @@ def score_hierarchical_sets(predicted: LabelSets, gold: LabelSets) -> FloatArray
 
 def list_label_scores(
     counts: LabelCounts, training_support: Mapping[LabelPath, int], buckets: Mapping[LabelPath, str]
-) -> list[dict[str, Any]]:
+) -> list[LabelScores]:
     """Return one row per label that occurs in gold or was predicted, those with most support in gold first.
 
     Precision, recall and F1 are one-vs-rest over the comments; None where there is nothing to divide by. A label that only the
@@ -151,7 +153,7 @@ def list_label_scores(
         predicted), `true_positive`, the three figures, `training_support` and `bucket`.
     """
     outcomes = sum_labels(counts).outcomes[0].T
-    rows = []
+    rows: list[LabelScores] = []
     for label, (hits, extra, missed) in zip(counts.labels, outcomes.astype(int).tolist(), strict=True):
         path: Any = label
         rows.append(
@@ -170,6 +172,6 @@ def list_label_scores(
     return sorted(rows, key=lambda row: (-row["support"], -row["predicted"], row["label"]))
 
 
-def to_figures(values: FloatArray) -> dict[str, float]:
+def to_figures(values: FloatArray) -> Triple:
     """Name the three entries of an array (3,)."""
-    return dict(zip(FIGURES, map(float, values), strict=True))
+    return cast("Triple", dict(zip(FIGURES, map(float, values), strict=True)))

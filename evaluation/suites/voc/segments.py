@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from evaluation.intervals import Bootstrap, FloatArray, share_of
+from evaluation.results.figures import Share
+from evaluation.results.gathered import Segmentation, SpanScores, TripleEnds
 from evaluation.suites.voc.answers import VocAnswer
 from evaluation.suites.voc.label_counts import ratios
 from evaluation.suites.voc.label_scores import to_figures
@@ -48,7 +50,7 @@ def locate_segments(segments: Iterable[Segment], comment: str) -> list[Span]:
     return spans
 
 
-def measure_segmentation(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> dict[str, Any]:
+def measure_segmentation(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> Segmentation:
     """Compute how far predicted and gold segments are the same pieces of the comments.
 
     - `span_overlap`: characters under predicted segments against characters under gold segments, micro over all comments,
@@ -65,7 +67,7 @@ def measure_segmentation(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> 
     of Propaganda in News Articles (credit for partial overlap); Tjong Kim Sang, De Meulder, 2003, CoNLL-2003 (whole segments).
     """
     rows = [_compare_spans(answer) for answer in answers]
-    measured = {}
+    measured: dict[str, SpanScores] = {}
     for place, name in enumerate(("span_overlap", "labelled_span_overlap", "whole_segments")):
         table = np.array([row[place] for row in rows], dtype=np.float64).reshape(-1, 3)
         measured[name] = _score_table(table, bootstrap)
@@ -73,14 +75,14 @@ def measure_segmentation(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> 
             own = ratios(*table.T)[:, 2]
             own[table.sum(axis=1) == 0] = 1.0
             measured[name]["samples_f1"] = float(own.mean()) if len(own) else None
-    return measured
+    return cast("Segmentation", measured)
 
 
-def _score_table(table: FloatArray, bootstrap: Bootstrap) -> dict[str, Any]:
+def _score_table(table: FloatArray, bootstrap: Bootstrap) -> SpanScores:
     """Score true positives, false positives and false negatives per comment, (N, 3)."""
     resampled = ratios(*resample_sums(table, bootstrap).T)
     figures = to_figures(ratios(*table.sum(axis=0)[:, None])[0])
-    return {**figures, "intervals": name_ends(resampled, bootstrap.confidence)}
+    return {**figures, "intervals": cast("TripleEnds", name_ends(resampled, bootstrap.confidence))}
 
 
 Outcomes = tuple[int, int, int]
@@ -101,7 +103,7 @@ def _count_sets(predicted: set[Any], gold: set[Any]) -> Outcomes:
     return hits, len(predicted) - hits, len(gold) - hits
 
 
-def measure_coverage(answers: Sequence[VocAnswer]) -> dict[str, dict[str, Any]]:
+def measure_coverage(answers: Sequence[VocAnswer]) -> dict[str, Share]:
     """Compute how far the segments of an answer are collectively exhaustive and mutually exclusive, and word for word.
 
     - `coverage`: characters of the gold segments that predicted segments cover (collectively exhaustive: 1).

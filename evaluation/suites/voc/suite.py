@@ -50,6 +50,22 @@ class VocSuite(Suite):
             "import the outputs of a closed service's evaluation",
             (*RUN_ARGUMENTS, _IMPORTED_MODEL, _OUTPUTS),
         ),
+        "compare": Command(
+            "evaluation.suites.voc.compare:run_compare",
+            "compare two nights on the leaves that both taxonomies have",
+            (
+                *RUN_ARGUMENTS,
+                argument("--with-run", required=True, help="id of the earlier run, in the same store"),
+                argument(
+                    "--changes", help="changes of the taxonomy (JSONL); default: the later run's data.taxonomy_changes"
+                ),
+                argument("--model", help="model of the later run; default: the one that won, or the only candidate"),
+                argument(
+                    "--with-model", help="model of the earlier run; default: --model if given, else as for --model"
+                ),
+                argument("--output", help="path or URI of a JSON file to write too"),
+            ),
+        ),
     }
 
     @property

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from evaluation.intervals import Bootstrap, share_of
+from evaluation.results.figures import Share
+from evaluation.results.gathered import LanguageScores, VocResults
 from evaluation.suites.protocol import IMPORTED, MAX_EXAMPLES, ModelAnswers, cut_text
 from evaluation.suites.voc.answers import VocAnswer, VocQuestions
-from evaluation.suites.voc.confusion import KINDS, measure_confusion
+from evaluation.suites.voc.confusion import measure_confusion
 from evaluation.suites.voc.emotions import measure_emotion
 from evaluation.suites.voc.label_counts import count_labels, count_levels
 from evaluation.suites.voc.label_measures import LEAF, measure_labels
@@ -20,14 +22,14 @@ from evaluation.suites.voc.label_scores import score_level
 from evaluation.suites.voc.resampling import bootstrap_scores
 from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
 from evaluation.suites.voc.support import TrainingLabels, assign_buckets, collect_labels, measure_lookup_floor
-from voc.labels.taxonomy import LEVELS, Taxonomy
+from voc.labels.taxonomy import Taxonomy
 from voc.records.checks import find_damage
 from voc.run import Run
 
 UNKNOWN_LANGUAGE = "unknown"
 
 
-def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prompt_hash: str) -> dict[str, Any]:
+def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prompt_hash: str) -> VocResults:
     """Return what `results.json` holds under `voc`: every figure, how the comments were asked, and what that cost.
 
     Args:
@@ -41,7 +43,7 @@ def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prom
     bootstrap = Bootstrap(config.evaluation.bootstrap_resamples, config.decision.confidence, config.seed)
     is_ours = prompt_hash == questions.prompt_hash
     usage = [line["usage"] for line in lines]
-    return {
+    results = {
         **measure_voc(questions.join(lines), questions.taxonomy, collect_labels(questions.training), bootstrap),
         "prompt": {"variant": config.prompt.variant if is_ours else IMPORTED, "hash": prompt_hash},
         "decoding": None if answers.entry.kind == IMPORTED else dict(questions.decoding),
@@ -53,6 +55,7 @@ def measure_suite(run: Run, questions: VocQuestions, answers: ModelAnswers, prom
         },
         "finish_reasons": dict(sorted(Counter(line["finish_reason"] for line in lines).items())),
     }
+    return cast("VocResults", results)
 
 
 def pick_examples(questions: VocQuestions, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -114,7 +117,7 @@ def measure_voc(
             **measure_rates(answers, taxonomy, bootstrap.confidence),
             **measure_coverage(answers),
             "unknown_emotion": emotion["unknown"],
-            "sibling_confusion": confusion[KINDS[len(LEVELS) - 1]],
+            "sibling_confusion": confusion["same_L3"],
         },
         "failures": dict(sorted(Counter(a.failure for a in answers if a.failure).items())),
         "repairs": dict(sorted(Counter(a.repair for a in answers if a.repair).items())),
@@ -122,7 +125,7 @@ def measure_voc(
     }
 
 
-def measure_rates(answers: Sequence[VocAnswer], taxonomy: Taxonomy, confidence: float) -> dict[str, Any]:
+def measure_rates(answers: Sequence[VocAnswer], taxonomy: Taxonomy, confidence: float) -> dict[str, Share]:
     """Compute how well the answers keep to the contract.
 
     - `parse_failure`: answers that even the lenient parse gives up on; `failures` has their names.
@@ -143,7 +146,7 @@ def measure_rates(answers: Sequence[VocAnswer], taxonomy: Taxonomy, confidence: 
     distinct = sum(len({(s.content, s.label) for s in answer.segments}) for answer in answers)
     num_gold = sum(len(answer.record.segments) for answer in answers)
 
-    def share_of_answers(count: int) -> dict[str, Any]:
+    def share_of_answers(count: int) -> Share:
         return share_of(count, len(answers), confidence)
 
     return {
@@ -164,7 +167,7 @@ def _is_damaged(answer: VocAnswer, taxonomy: Taxonomy) -> bool:
     return any(find_damage(text) is not None for text in texts)
 
 
-def measure_languages(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def measure_languages(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> list[LanguageScores]:
     """Score the comments of each language on their own, the most frequent language first.
 
     The language is the record's `lang`; without one it is `unknown`. Macro and weighted averages are over the labels that
@@ -177,7 +180,7 @@ def measure_languages(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> lis
     groups: dict[str, list[VocAnswer]] = defaultdict(list)
     for answer in answers:
         groups[answer.record.extra.get("lang") or UNKNOWN_LANGUAGE].append(answer)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, found in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0])):
         counts = count_labels([a.predicted for a in found], [a.gold for a in found])
         rows.append(
@@ -189,4 +192,4 @@ def measure_languages(answers: Sequence[VocAnswer], bootstrap: Bootstrap) -> lis
                 "parse_failure": share_of(sum(a.failure is not None for a in found), len(found), bootstrap.confidence),
             }
         )
-    return rows
+    return cast("list[LanguageScores]", rows)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from evaluation.results.gathered import BucketScores, LevelScores
 from evaluation.suites.voc.label_counts import IntArray, LabelCounts, count_labels
 from evaluation.suites.voc.label_scores import score_level, sum_labels, to_figures
 from evaluation.suites.voc.resampling import score_group
@@ -76,7 +77,7 @@ def _as_leaves(counts: LabelCounts) -> list[LabelPath]:
 
 def score_buckets(
     counts: LabelCounts, buckets: Mapping[LabelPath, str], training_support: Mapping[LabelPath, int]
-) -> list[dict[str, Any]]:
+) -> list[BucketScores]:
     """Return micro precision, recall and F1 over each bucket's labels alone.
 
     Invented labels belong to no bucket. `num_labels` is the bucket's size, `gold` its occurrences in the test set.
@@ -84,7 +85,8 @@ def score_buckets(
     Source: the many-, medium- and few-shot splits of long-tailed recognition: Liu, Miao, Zhan, Wang, Gong, Yu, 2019,
     Large-Scale Long-Tailed Recognition in an Open World; here cut by share of occurrences, which carries to any corpus size.
     """
-    sums, rows = sum_labels(counts), []
+    sums = sum_labels(counts)
+    rows: list[dict[str, Any]] = []
     for name, places in place_buckets(counts, buckets).items():
         labels = [path for path, bucket in buckets.items() if bucket == name]
         hits, _, missed = sums.outcomes[0][:, places].sum(axis=-1)
@@ -97,7 +99,7 @@ def score_buckets(
                 **to_figures(score_group(sums, places)[0]),
             }
         )
-    return rows
+    return cast("list[BucketScores]", rows)
 
 
 def build_lookup(training: Iterable[VocRecord]) -> dict[str, LabelPath]:
@@ -109,7 +111,7 @@ def build_lookup(training: Iterable[VocRecord]) -> dict[str, LabelPath]:
     return {text: min(counts, key=lambda path: (-counts[path], path)) for text, counts in labels.items()}
 
 
-def measure_lookup_floor(training: Iterable[VocRecord], test: Sequence[VocRecord]) -> dict[str, Any]:
+def measure_lookup_floor(training: Iterable[VocRecord], test: Sequence[VocRecord]) -> LevelScores:
     """Score the classifier that has only memory: it predicts the majority label of every training segment whose exact
     text occurs in the test comment.
 

@@ -68,6 +68,12 @@ def test_it_is_run_gathered_reported_and_gated_on(evaluated):
     assert read_items(_read(evaluated, CUSTOMER, "items.parquet")).values("toy", "right") == [False] * len(WORDS)
     toy = next(suite for suite in registry.list_suites() if suite.name == "toy")
     assert toy.report.build_figures(results, evaluated.config.decision) == {"toy_right": results["toy"]}
+    write_report(evaluated.run)
+    text, page = (
+        evaluated.store.read_bytes(f"{evaluated.layout.report}/{name}").decode() for name in ("report.txt", "index.html")
+    )
+    assert re.search(r"^customer only .* 0\.000$", text, re.MULTILINE)
+    assert f'<th colspan="1">Toy<span class="quiet">n = {len(WORDS)}</span></th>' in page
     decision = decide(evaluated.run)
     checks = {
         candidate["name"]: next(c for c in candidate["checks"] if c["name"] == "toy right against base")

@@ -7,7 +7,7 @@ from evaluation.clients.interface import gather_all
 from evaluation.clients.opening import open_client
 from evaluation.shards.run import run_shard
 from evaluation.shards.shard import Shard
-from evaluation.suites.protocol import COMMAND_ARGUMENTS, Metric, PlannedSuite, ReportPart, Suite, Value
+from evaluation.suites.protocol import COMMAND_ARGUMENTS, Column, Metric, PlannedSuite, ReportPart, Suite, Value
 from evaluation.suites.registry import find_planned, report_skip
 from voc.arguments import Command
 from voc.models.folder import digest_model
@@ -23,6 +23,10 @@ class ToyReport(ReportPart):
 
     def build_figures(self, results, decision):
         return {"toy_right": results["toy"]}
+
+    def list_columns(self, results, decision):
+        words = {"group": "Toy", "title": "Right", "full_title": "Toy, right", "short_title": "toy"}
+        return [Column("toy_right", "toy", **words, n=results["toy"]["n"], unit="words", has_interval=False)]
 
 
 class ToySuite(Suite):

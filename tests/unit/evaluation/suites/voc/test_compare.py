@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from evaluation.__main__ import main
-from evaluation.compare import Bootstrap, compare_nights, score_items
-from evaluation.comparison_table import format_comparison
 from evaluation.gather import gather
+from evaluation.intervals import Bootstrap
 from evaluation.items import Items
-from evaluation.nights import Night
+from evaluation.suites.voc.compare import Night, compare_nights, format_comparison, score_items
 from voc.errors import TaxonomyError
 from voc.labels.taxonomy import LEVELS, Leaf, Taxonomy
 from voc.run import ModelEntry, open_run, write_models
