@@ -5,7 +5,7 @@
 The study corpus (1,420 leaves), prompt variant `taxonomy`, a random Qwen3 of two narrow layers with a tokenizer made from the
 corpus, and our VOC suite as a night runs it, each side on an engine of its own:
 
-- `primed`: prefix cache, the shared beginning computed once before the wave (`evaluation.suites.voc.prefix_cache`);
+- `primed`: prefix cache, the shared beginning computed once before the wave (`evaluation.suites.voc.ask`);
 - `cold`: no prefix cache, as many comments as `--cold-comments`: every prompt is computed whole;
 - `structured`: as `primed`, answers constrained to the 1,420 leaves.
 
@@ -33,8 +33,7 @@ import jsonschema
 from benchmarks.served import serving
 from evaluation.serving.endpoint import KEY_VARIABLE, write_endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import SUITE, evaluate_voc
-from evaluation.suites.voc.prefix_cache import prime_prompts
+from evaluation.suites.voc.ask import SUITE, evaluate_voc, prime_prompts
 from evaluation.suites.voc.schema import build_response_format
 from evaluation.suites.voc.suite import FILE_NAME
 from tests.tiny_model import make_tiny_model

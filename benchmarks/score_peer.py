@@ -23,7 +23,7 @@ from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from benchmarks.score_rows import ScoreRows, make_rows
-from evaluation.suites.voc.support import BUCKET_NAMES, assign_buckets
+from evaluation.suites.voc.summary import BUCKET_NAMES, assign_buckets
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
 Levels = Mapping[str, tuple[Any, Any]]  # gold and predicted indicator matrices by level

@@ -1,6 +1,7 @@
 """A new suite is one file and one line: planned, checked, run, gathered, reported and gated on, and nothing else knows of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.items import read_items
+from evaluation.report.write import write_report
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites import registry
@@ -70,7 +72,8 @@ def test_it_is_run_gathered_reported_and_gated_on(evaluated):
     assert toy.report.build_figures(results, evaluated.config.decision) == {"toy_right": results["toy"]}
     write_report(evaluated.run)
     text, page = (
-        evaluated.store.read_bytes(f"{evaluated.layout.report}/{name}").decode() for name in ("report.txt", "index.html")
+        evaluated.store.read_bytes(f"{evaluated.layout.report}/{name}").decode()
+        for name in ("report.txt", "index.html")
     )
     assert re.search(r"^customer only .* 0\.000$", text, re.MULTILINE)
     assert f'<th colspan="1">Toy<span class="quiet">n = {len(WORDS)}</span></th>' in page

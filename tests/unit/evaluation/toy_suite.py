@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
+from typing import ClassVar
 
 from evaluation.clients.interface import gather_all
 from evaluation.clients.opening import open_client
-from evaluation.shards.run import run_shard
-from evaluation.shards.shard import Shard
+from evaluation.shards.shard import Shard, run_shard
 from evaluation.suites.protocol import COMMAND_ARGUMENTS, Column, Metric, PlannedSuite, ReportPart, Suite, Value
 from evaluation.suites.registry import find_planned, report_skip
 from voc.arguments import Command
@@ -19,7 +19,7 @@ RIGHT = "right"
 
 
 class ToyReport(ReportPart):
-    figures = {"toy": ("toy_right",)}
+    figures: ClassVar = {"toy": ("toy_right",)}
 
     def build_figures(self, results, decision):
         return {"toy_right": results["toy"]}
@@ -31,7 +31,7 @@ class ToyReport(ReportPart):
 
 class ToySuite(Suite):
     name = "toy"
-    commands = {"toy": Command(f"{__name__}:run_toy", "ask toy questions", COMMAND_ARGUMENTS)}
+    commands: ClassVar = {"toy": Command(f"{__name__}:run_toy", "ask toy questions", COMMAND_ARGUMENTS)}
     report = ToyReport()
 
     def plan(self, config):

@@ -4,11 +4,12 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import evaluate_voc, load_test
-from evaluation.suites.voc.prefix_cache import (
+from evaluation.suites.voc.ask import (
     count_primers,
     describe_engine,
     describe_hits,
+    evaluate_voc,
+    load_test,
     parse_counters,
     prime_prompts,
 )

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.intervals import draw_weights
-from evaluation.suites.voc.label_counts import count_labels, count_levels, pair_labels
-from evaluation.suites.voc.label_scores import AVERAGES, score_hierarchy, score_labels
+from evaluation.suites.voc.label_scores import (
+    AVERAGES,
+    count_labels,
+    count_levels,
+    pair_labels,
+    score_hierarchy,
+    score_labels,
+)
 from evaluation.suites.voc.resampling import (
     Bootstrap,
     bootstrap_levels,
