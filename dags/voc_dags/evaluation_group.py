@@ -93,4 +93,4 @@ def _list_shards(model: str, suites: Iterable[PlannedSuite]) -> list[RayJobOpera
 def _stage(task_id: str, model: str, command: str, *options: str, **settings: Any) -> RayJobOperator:
     """Return the task that runs one command for one model, whose name labels it."""
     arguments = [command, "--model", model, *options]
-    return ray_stage(task_id, "evaluation", arguments, label=model, **settings)
+    return ray_stage(task_id, "evaluation", arguments, map_label=model, **settings)

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from evaluation.suites.mmlu.protocols import Asking, read_chat_template
+from evaluation.suites.lm_eval.tasks import read_chat_template
+from evaluation.suites.mmlu.protocols import Asking
 from voc.errors import IntegrityError
 from voc.mmlu import MmluItem
 from voc.store.local import LocalStore
