@@ -23,7 +23,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def ask(run: Run, name: str, folder: Path, key: str) -> GeneralAnswers:
     return GeneralAnswers(*found)
 
 
-def summarise(answers: GeneralAnswers, decomposition: dict[str, Any]) -> dict[str, Any]:
+def summarise(answers: GeneralAnswers, decomposition: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of one plant that fit a line, and two of its answers."""
     own = measure_general(answers, confidence=0.95)
     readings = ("log_likelihood", "generative_strict", "generative_lenient", "letter_constrained")
