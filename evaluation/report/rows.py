@@ -40,19 +40,35 @@ def list_suite_figures() -> dict[str, tuple[str, ...]]:
     return {planned: names for suite in list_suites() for planned, names in suite.report.figures.items()}
 
 
-def build_row(results: ModelResults, decision: DecisionConfig) -> dict[str, Any]:
-    """Return a model's row: who it is, and each suite's figures as `{value, low, high, n}`; None where one was not measured."""
+def build_row(results: ModelResults, decision: DecisionConfig, asked: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a model's row: who it is, and each suite's figures as `{value, low, high, n}`; None where one was not measured.
+
+    Args:
+        results: The model's.
+        decision: Names the average of the figures.
+        asked: Planned suites that a run of another night had, which may be older than a suite; None: all of them.
+    """
     model = results["model"]
-    figures = [suite.report.build_figures(results, decision) for suite in list_suites()]
+    figures: list[dict[str, Any]] = [
+        part.build_figures(results, decision)
+        if asked is None or not part.figures.keys().isdisjoint(asked)
+        else _leave_out(name for names in part.figures.values() for name in names)
+        for part in (suite.report for suite in list_suites())
+    ]
     row: dict[str, Any] = {
         "name": model["name"],
         "role": model["role"],
         "title": model["title"],
         "model_digest": model["digest"],
+        "confidence": decision.confidence,
     }
     for found in figures:
         row |= found
     return row | {"below_chance": [name for found in figures for name in found.get("below_chance", ())]}
+
+
+def _leave_out(figures: Iterable[str]) -> dict[str, Any]:
+    return dict.fromkeys(figures)
 
 
 def build_columns(results: ModelResults, decision: DecisionConfig) -> dict[str, Any]:
@@ -100,7 +116,7 @@ class Measured:
 
 
 def read_history(run: Run) -> tuple[list[Measured], list[Measured]]:
-    """Return what this run measured, and what all others did, newest first; a run that cannot be read is said, not fatal."""
+    """Return what this run measured, and what all others did, newest first; one that cannot be read is listed, not fatal."""
     found: list[tuple[str, str]] = []
     shards: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for key in run.store.list_keys(RUNS_PREFIX):
@@ -215,7 +231,7 @@ def _judge(
     if other.results is None:
         return None, {"results": [other.problem]}
     try:
-        row = build_row(other.results, decision)
+        row = build_row(other.results, decision, other.asking)
     except (KeyError, TypeError, IndexError) as error:
         return None, {"results": [f"of another format, without {error}"]}
     figures = list_suite_figures()
@@ -225,7 +241,7 @@ def _judge(
     if all(suite in reasons for suite in suites if suite in shown):  # nothing of the table is left
         return None, reasons or {"results": ["no suite declares how it asked"]}
     for suite in reasons:
-        row |= dict.fromkeys(figures[suite])
+        row |= _leave_out(figures[suite])
     row["below_chance"] = [name for name in row["below_chance"] if row[name]]
     return row, reasons
 

@@ -42,11 +42,11 @@ class Example(TypedDict):
     """One raw answer that says more than a rate: of each kind the first ones in the order of the test set."""
 
     kind: Annotated[str, "such as voc_not_json, voc_wrong, schema_leak, no_closing_sentence, wrong_answer"]
-    suite: Annotated[str, "where it was asked"]
+    suite: Annotated[str, "its suite"]
     custom_id: Annotated[str, "id of the item"]
     question: Annotated[str, "the comment or the question"]
     expected: Annotated[str, "what is right"]
-    text: Annotated[str, "the answer, cut at 600 characters, which is said"]
+    text: Annotated[str, "the answer, cut at 600 characters with a note of its length"]
 
 
 class Triple(TypedDict):

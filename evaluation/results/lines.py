@@ -26,7 +26,7 @@ class Usage(TypedDict):
     prompt_tokens: Annotated[Tokens, "of the prompt; 0 where nothing was asked"]
     completion_tokens: Annotated[Tokens, "of the answer"]
     cached_tokens: Annotated[
-        NotRequired[int | None], "tokens of the prompt that the engine had computed before; null if unsaid"
+        NotRequired[int | None], "tokens of the prompt that the engine had computed before; null if it does not say"
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
 from evaluation.items import read_items
+from evaluation.report.rows import build_row
 from evaluation.report.write import write_report
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
@@ -76,6 +77,10 @@ def test_it_is_run_gathered_reported_and_gated_on(evaluated):
         for name in ("report.txt", "index.html")
     )
     assert re.search(r"^customer only .* 0\.000$", text, re.MULTILINE)
+    night_before = json.loads(_read(evaluated, MIX, "results.json"))
+    del night_before["toy"]
+    row = build_row(night_before, evaluated.config.decision, {"voc"})
+    assert (row["toy_right"], row["voc_f1"]["n"]) == (None, 150)
     assert f'<th colspan="1">Toy<span class="quiet">n = {len(WORDS)}</span></th>' in page
     decision = decide(evaluated.run)
     checks = {
