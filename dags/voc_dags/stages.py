@@ -99,7 +99,6 @@ def stage_settings(task_id: str, module: str, **settings: Any) -> dict[str, Any]
         "arguments_env_var": ARGUMENTS_VARIABLE,
         "submission_id": submission_id(task_id, "{{ ti.map_index }}"),
         "ray_conn_id": RAY_CONNECTION,
-        "map_index_template": LABEL_OF_TASK,
         "num_cpus": 0,
         "retries": RETRIES,
         "retry_delay": RETRY_DELAY,
