@@ -12,7 +12,15 @@ from airflow.sdk import Param, dag
 from rayjob_provider.operators.ray_job import RayJobOperator
 from voc_dags.deployment import deployment_config, nightly_schedule
 from voc_dags.evaluation_group import make_evaluation_group, make_external_group
-from voc_dags.stages import list_arms, list_external_models, list_models, preflight, ray_stage, stage_settings
+from voc_dags.stages import (
+    LABEL_OF_TASK,
+    list_arms,
+    list_external_models,
+    list_models,
+    preflight,
+    ray_stage,
+    stage_settings,
+)
 
 CONFIG = deployment_config()
 ARMS = [arm.name for arm in CONFIG.arms]
@@ -53,7 +61,9 @@ def voc_nightly() -> None:
     """Build the night."""
     plan = preflight()
     prepare = ray_stage("prepare", "training", ["prepare"])
-    train = RayJobOperator.partial(**stage_settings("train", "training")).expand_kwargs(list_arms(plan))
+    train = RayJobOperator.partial(
+        **stage_settings("train", "training", map_index_template=LABEL_OF_TASK)
+    ).expand_kwargs(list_arms(plan))
     models = list_models(plan)
     evaluate = make_evaluation_group(CONFIG).expand(model=models)
     external = make_external_group(CONFIG)

@@ -1,11 +1,11 @@
 """The prompt with all labels on a real engine: what one prompt computed first, and structured output, make of it.
 
-    python -m benchmarks.evaluation.long_prompt [--comments 24] [--threads 2]
+    python -m benchmarks.long_prompt [--comments 24] [--threads 2]
 
 The study corpus (1,420 leaves), prompt variant `taxonomy`, a random Qwen3 of two narrow layers with a tokenizer made from the
 corpus, and our VOC suite as a night runs it, each side on an engine of its own:
 
-- `primed`: prefix cache, the shared prefix computed once before the wave (`evaluation.suites.voc.prefix_cache`);
+- `primed`: prefix cache, the shared prefix computed once before the wave (`evaluation.suites.voc.ask`);
 - `cold`: no prefix cache, as many comments as `--cold-comments`: every prompt is computed whole;
 - `structured`: as `primed`, answers constrained to the 1,420 leaves.
 
@@ -20,6 +20,8 @@ import argparse
 import json
 import os
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -29,11 +31,9 @@ from typing import Any
 import jsonschema
 
 from benchmarks.evaluation.served import serving
-from benchmarks.study.rows import write_corpus
 from evaluation.serving.endpoint import KEY_VARIABLE, write_endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import SUITE, evaluate_voc
-from evaluation.suites.voc.prefix_cache import prime_prompts
+from evaluation.suites.voc.ask import SUITE, evaluate_voc, prime_prompts
 from evaluation.suites.voc.schema import build_response_format
 from evaluation.suites.voc.suite import FILE_NAME
 from tests.tiny_model import make_tiny_model
@@ -56,6 +56,13 @@ SIDES = ("primed", "cold", "structured")
 Figures = dict[str, Any]
 
 
+def make_corpus(folder: Path) -> Path:
+    """Write the study corpus."""
+    command = [sys.executable, "-m", "demo", "study-corpus", "--output", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
 def make_model(folder: Path, corpus: Path) -> Path:
     """Write a random model whose tokenizer is made from the corpus' labels and comments."""
     taxonomy = parse_taxonomy((corpus / "taxonomy.csv").read_text(encoding="utf-8"), "taxonomy.csv")
@@ -72,7 +79,7 @@ def make_model(folder: Path, corpus: Path) -> Path:
 
 
 def make_run(root: Path, corpus: Path, model: Path, *, comments: int, structured: bool, threads: int) -> Run:
-    """Write a run with the corpus as its test set, ready to be served."""
+    """Write a run with the corpus as its test set, ready to be served and asked."""
     tree = {
         "name": "long-prompt",
         "store": {"uri": root.as_uri()},
@@ -157,8 +164,16 @@ def is_allowed(text: str, schema: Mapping[str, Any]) -> bool:
 def format_sides(sides: Mapping[str, Figures]) -> str:
     """Return the table."""
     names = (
-        "rows", "prime_s", "suite_s", "row_s", "hit_ratio", "engine_hit_ratio", "completion_tokens", "valid", "cut",
-    )  # fmt: skip
+        "rows",
+        "prime_s",
+        "suite_s",
+        "row_s",
+        "hit_ratio",
+        "engine_hit_ratio",
+        "completion_tokens",
+        "valid",
+        "cut",
+    )
     return format_columns([["", *names], *([side, *(_show(f[n]) for n in names)] for side, f in sides.items())])
 
 
@@ -178,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ[KEY_VARIABLE] = key
     with tempfile.TemporaryDirectory(prefix="nightforge-long-prompt-") as name:
         folder = Path(name)
-        corpus = write_corpus(folder / "corpus")
+        corpus = make_corpus(folder / "corpus")
         model = make_model(folder / "model", corpus)
         for side in arguments.sides:
             num = arguments.cold_comments if side == "cold" else arguments.comments

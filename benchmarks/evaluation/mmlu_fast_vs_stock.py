@@ -29,9 +29,9 @@ from benchmarks.evaluation.served import serving
 from benchmarks.turns import ProcessTree
 from evaluation.serving.endpoint import Endpoint, check_endpoint
 from evaluation.shards.shard import PartFile
-from evaluation.suites.lm_eval.run import evaluate_tasks, load_own_tasks, silence
 from evaluation.suites.lm_eval.scoring import LADDER
-from evaluation.suites.mmlu.task import TASK_FOLDER, name_task
+from evaluation.suites.lm_eval.tasks import evaluate_tasks, load_own_tasks, silence
+from evaluation.suites.mmlu.protocols import TASK_FOLDER, name_task
 from tests.tiny_model import make_tiny_model
 from voc.config.serving import ServingConfig
 from voc.prompts import MMLU_LETTERS

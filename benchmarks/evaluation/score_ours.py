@@ -13,11 +13,9 @@ from typing import Any
 from benchmarks.evaluation.score_rows import ScoreRows, make_rows
 from benchmarks.memory import read_pss_bytes
 from evaluation.intervals import Bootstrap
-from evaluation.suites.voc.label_counts import count_levels
-from evaluation.suites.voc.label_measures import measure_labels
-from evaluation.suites.voc.label_scores import AVERAGES, score_hierarchy, score_sums
+from evaluation.suites.voc.label_scores import AVERAGES, count_levels, score_hierarchy, score_sums
 from evaluation.suites.voc.resampling import iterate_sums, score_group
-from evaluation.suites.voc.support import assign_buckets, place_buckets
+from evaluation.suites.voc.summary import assign_buckets, measure_labels, place_buckets
 from voc.labels.taxonomy import LEVELS, LabelPath
 
 

@@ -19,7 +19,7 @@ from evaluation.suites.registry import plan_suites
 from rayjob_provider.operators.ray_job import RayJobOperator
 from rayjob_provider.operators.ray_job_stop import RayJobStopOperator
 from voc.config.night import NightforgeConfig
-from voc_dags.stages import RAY_CONNECTION, ray_stage, submission_id
+from voc_dags.stages import LABEL_OF_TASK, RAY_CONNECTION, ray_stage, submission_id
 
 SERVE_SUBMISSION_ID = submission_id("serve", "{{ ti.map_index }}")
 SERVE_RESULT = "{{ ti.xcom_pull(task_ids='evaluate.serve', map_indexes=ti.map_index)['submission_id'] }}"
@@ -94,4 +94,4 @@ def _list_shards(model: str, suites: Iterable[PlannedSuite]) -> list[RayJobOpera
 def _stage(task_id: str, model: str, command: str, *options: str, **settings: Any) -> RayJobOperator:
     """Return the task that runs one command for one model, whose name labels it."""
     arguments = [command, "--model", model, *options]
-    return ray_stage(task_id, "evaluation", arguments, label=model, **settings)
+    return ray_stage(task_id, "evaluation", arguments, map_label=model, map_index_template=LABEL_OF_TASK, **settings)

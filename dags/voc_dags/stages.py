@@ -21,7 +21,7 @@ from voc.store.layout import make_run_id
 from voc_dags.deployment import config_path, deployment_config, form_overrides
 
 RAY_CONNECTION = "ray_default"
-LABEL_OF_TASK = "{{ task.label }}"  # what a mapped task works on, in the UI
+LABEL_OF_TASK = "{{ task.map_label }}"  # what a mapped task works on, in the UI
 RETRIES = 2
 RETRY_DELAY = timedelta(seconds=20)
 # What every stage is told; preflight returns both values.
@@ -56,7 +56,7 @@ def preflight(params: dict[str, Any] | None = None, run_id: str | None = None, d
 def list_arms(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return label and arguments of each arm's training job (a mapped task cannot expand over one key of a result)."""
     shared = ["--store-uri", plan["store_uri"], "--run-id", plan["run_id"]]
-    return [{"label": arm, "arguments": ["run", *shared, "--arm", arm]} for arm in plan["arms"]]
+    return [{"map_label": arm, "arguments": ["run", *shared, "--arm", arm]} for arm in plan["arms"]]
 
 
 @task(task_id="list_models", retries=RETRIES)
@@ -99,7 +99,6 @@ def stage_settings(task_id: str, module: str, **settings: Any) -> dict[str, Any]
         "arguments_env_var": ARGUMENTS_VARIABLE,
         "submission_id": submission_id(task_id, "{{ ti.map_index }}"),
         "ray_conn_id": RAY_CONNECTION,
-        "map_index_template": LABEL_OF_TASK,
         "num_cpus": 0,
         "retries": RETRIES,
         "retry_delay": RETRY_DELAY,

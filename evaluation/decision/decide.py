@@ -16,10 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from evaluation.decision.gate import Check, check_change, check_share, conclude
+from evaluation.decision.gate import Check, check_change, check_share, conclude, format_decision
 from evaluation.intervals import Bootstrap, bonferroni_confidence
 from evaluation.items import ITEMS_NAME, Items, check_pairing, read_items
-from evaluation.report.text_tables import format_decision
 from evaluation.results.decided import Candidate, Decision, JudgedModel, Verdict, read_decision
 from evaluation.results.gathered import read_results
 from evaluation.suites.protocol import BASE

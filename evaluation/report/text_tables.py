@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.decision.gate import format_decision
+
 GAP = "  "
 
 
@@ -84,16 +86,6 @@ def _held_out_rows(trainings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             head = ["", ""] if number else [arm["title"], ended]
             rows.append([*head, entry["stratum"], format_figure(entry["before"]), format_figure(entry["after"])])
     return rows
-
-
-def format_decision(decision: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts with their reasons as lines."""
-    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{selected}"]
-    for candidate in decision["candidates"]:
-        lines.append(f"  {candidate['title']}: {candidate['verdict']}")
-        lines += [f"    - {reason}" for reason in candidate["reasons"]]
-    return lines
 
 
 def format_figure(value: float | None) -> str:

@@ -1,4 +1,5 @@
-"""Shards of a suite: which items belong to one, the part file that survives a kill, and how a shard is finished.
+"""Shards of a suite: which items belong to one, the part file that survives a kill, and how every suite runs
+one: nothing if it is finished, a copy if the same was measured before, else asked and kept.
 
 Item i belongs to shard i % num_shards, so shards are of equal length and every prefix of a data set is spread over all.
 A suite appends each finished item to a part file beside the shard's directory. For a store that is not a local folder it is
@@ -11,12 +12,15 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
+from evaluation.serving.endpoint import Endpoint, find_served_model
+from evaluation.shards.cache import ResultCache, digest_code
+from evaluation.suites.protocol import PlannedSuite
 from voc.errors import ConfigError
 from voc.models.folder import cache_folder
 from voc.run import Run
@@ -154,3 +158,59 @@ def say_if_finished(run: Run, prefix: str, inputs: Mapping[str, Any], what: str)
         return False
     print(f"{what}: finished already, nothing to do", flush=True)
     return True
+
+
+Line = dict[str, Any]
+Ask = Callable[[Endpoint, PartFile], tuple[Sequence[Line], dict[str, Any]]]
+
+
+def run_shard(
+    run: Run,
+    model: str,
+    planned: PlannedSuite,
+    shard: Shard,
+    *,
+    inputs: Mapping[str, Any],
+    ask: Ask,
+    module: str,
+) -> dict[str, Any] | None:
+    """Ask one shard's questions, unless that was done, and write its lines and its manifest.
+
+    Args:
+        run: The run.
+        model: Name of the model.
+        planned: The suite.
+        shard: Which items.
+        inputs: What the answers depend on beside the code; holds `suite` and `model_digest`.
+        ask: Asks what the part file does not hold yet; returns a line per item and figures for the manifest.
+        module: The module that asks and reads; answers depend on it and on everything that it imports.
+
+    Returns:
+        The figures, with `wall_s`, `resumed_items` and `engine`; None if nothing was asked.
+
+    Raises:
+        EndpointError: If the model is not served, another one is, or a request failed for good.
+    """
+    suite = planned.name
+    prefix = run.layout.shard(model, suite, shard.number, shard.count)
+    if say_if_finished(run, prefix, inputs, f"{suite} {model} {shard.number}/{shard.count}"):
+        return None
+    endpoint, start = find_served_model(run, model, inputs["model_digest"]), time.monotonic()
+    cache = ResultCache(run, inputs, endpoint, digest_code(module))
+    if cache.bring(prefix):
+        return None
+    with (
+        run.timed(f"{suite}-{model}-{shard.number:03d}-of-{shard.count:03d}"),
+        PartFile(run.store, prefix, inputs) as part,
+    ):
+        resumed = len({line["custom_id"] for line in part.lines})
+        lines, facts = ask(endpoint, part)
+        facts |= {
+            "wall_s": round(time.monotonic() - start, 3),
+            "resumed_items": resumed,
+            "engine": endpoint.engine,
+        }
+        finish_shard(run.store, prefix, planned.file_name, lines, inputs=inputs, facts=facts)
+        part.remove()
+    cache.keep(prefix)
+    return facts

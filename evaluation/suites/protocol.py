@@ -11,7 +11,7 @@ Who calls what, in the order of the pipeline:
 | preflight | `list_checks`, `list_metrics` |
 | DAG | `plan` |
 | wait, connect | `warm_up`, `import_answers` |
-| the command of a shard | `commands`, each of which ends in `evaluation.shards.run.run_shard` |
+| the command of a shard | `commands`, each of which ends in `evaluation.shards.shard.run_shard` |
 | gather | `load_questions`, `expect`, `list_problems`, `measure`, `pick_examples`, `list_items` |
 | decide | `list_gates`, `read_value`, `compare` |
 | report | `report`: a `ReportPart` |

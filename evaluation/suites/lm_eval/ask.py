@@ -16,16 +16,19 @@ from importlib.metadata import version
 from typing import Any
 
 from evaluation.serving.endpoint import Endpoint
-from evaluation.shards.run import run_shard
-from evaluation.shards.shard import PartFile, Shard
-from evaluation.suites.lm_eval.run import ModelKind, evaluate_tasks, make_id, read_chat_template, silence
+from evaluation.shards.shard import PartFile, Shard, run_shard
 from evaluation.suites.lm_eval.tasks import (
     LoadedTasks,
+    ModelKind,
+    evaluate_tasks,
     find_task,
     list_aggregations,
     list_figures,
     load_tasks,
+    make_id,
     pick_docs,
+    read_chat_template,
+    silence,
     suite_name,
 )
 from evaluation.suites.protocol import Line

@@ -28,7 +28,6 @@ from evaluation.clients.openai_compatible import EndpointClient
 from evaluation.clients.opening import open_client
 from evaluation.serving.endpoint import Endpoint, find_served_model, read_card, read_key
 from evaluation.shards.shard import PartFile
-from evaluation.suites.lm_eval.run import ModelKind, request_id
 from evaluation.suites.lm_eval.scoring import (
     ECHO,
     LADDER,
@@ -38,6 +37,7 @@ from evaluation.suites.lm_eval.scoring import (
     describe_request,
     read_batch,
 )
+from evaluation.suites.lm_eval.tasks import ModelKind, request_id
 from voc.errors import EndpointError, ModelError
 from voc.models.folder import digest_model, read_model_file
 from voc.progress import Progress

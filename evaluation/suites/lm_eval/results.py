@@ -16,8 +16,8 @@ import numpy as np
 
 from evaluation.intervals import Bootstrap, draw_weights, paired_share_difference, percentile_interval, wilson_interval
 from evaluation.shards.coverage import list_coverage_problems
-from evaluation.suites.lm_eval.run import make_id
 from evaluation.suites.lm_eval.scoring import list_scoring_problems
+from evaluation.suites.lm_eval.tasks import make_id
 from voc.config.night import LmEvalTaskConfig
 from voc.store.manifest import Manifest
 

@@ -15,13 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.serving.endpoint import Endpoint
-from evaluation.shards.run import run_shard
-from evaluation.shards.shard import PartFile, Shard
+from evaluation.shards.shard import PartFile, Shard, run_shard
 from evaluation.suites.lm_eval.ask import ask_tasks
-from evaluation.suites.lm_eval.run import load_own_tasks, read_chat_template
-from evaluation.suites.mmlu.protocols import Asking, Protocol, make_asking, suite_of
+from evaluation.suites.lm_eval.tasks import load_own_tasks, read_chat_template
+from evaluation.suites.mmlu.protocols import TASK_FOLDER, Asking, Protocol, make_asking, name_task, suite_of
 from evaluation.suites.mmlu.readings import describe_answer
-from evaluation.suites.mmlu.task import TASK_FOLDER, name_task
 from evaluation.suites.protocol import Line
 from evaluation.suites.registry import find_planned, report_skip
 from voc.errors import IntegrityError

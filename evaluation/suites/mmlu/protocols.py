@@ -6,7 +6,10 @@
 - `letter`: the same chat with the closing sentence begun for the model, which may only write one of four letters
   (structured output). *Knowledge through the chat, with the form given.*
 
-Pure but for the examples, which are read from the data set. Source: the reference study's protocol (generative);
+The task files in `evaluation/suites/mmlu/tasks/` name `load_documents`; which data set, protocol and shard comes from the task
+manager's metadata. A document carries its whole prompt: lm-eval compiles a template again for every question, 4 ms each.
+
+Source: the reference study's protocol (generative);
 https://docs.vllm.ai/en/latest/features/structured_outputs/ (letter).
 """
 
@@ -14,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from evaluation.shards.shard import Shard
 from voc.config.night import MmluSuiteConfig
 from voc.errors import DataError
-from voc.mmlu import MmluItem, load_mmlu_examples
+from voc.mmlu import MmluItem, load_mmlu, load_mmlu_examples
 from voc.prompts import (
     MMLU_LETTER_PREFIX,
     Message,
@@ -27,6 +32,53 @@ from voc.prompts import (
     render_mmlu_question,
 )
 from voc.store.manifest import digest_bytes, digest_json
+
+TASK_FOLDER = Path(__file__).parent / "tasks"
+
+
+def name_task(protocol: Protocol) -> str:
+    """Return the name of a protocol's task, which is also its file's."""
+    return f"nightforge_mmlu_{protocol}"
+
+
+def load_documents(
+    *, dataset: str, protocol: Protocol, limit: int | None, num_fewshot: int, shard: int, num_shards: int, **_: Any
+) -> dict[str, Any]:
+    """Return one shard's documents as lm-eval's `test` split.
+
+    Args:
+        dataset: As `voc.mmlu.load_mmlu` takes it.
+        protocol: One of `evaluation.suites.mmlu.protocols`.
+        limit: Only the first questions of the file, before it is shared over shards; None for all.
+        num_fewshot: Examples of the same subject before each log-likelihood question.
+        shard: Which shard.
+        num_shards: How many there are.
+        _: What lm-eval adds (the task's version).
+    """
+    import datasets
+
+    items = Shard(shard, num_shards).pick(load_mmlu(dataset, limit))
+    examples = tuple(load_mmlu_examples(dataset)) if num_fewshot and protocol == "log_likelihood" else ()
+    asking = Asking(protocol, num_fewshot=num_fewshot, examples=examples)
+    return {"test": datasets.Dataset.from_list(make_documents(items, asking))}
+
+
+def make_documents(items: Sequence[MmluItem], asking: Asking) -> list[dict[str, str]]:
+    """Return one document per item: custom_id, subject, prompt, answer.
+
+    Raises:
+        DataError: If a subject has fewer examples than asked for.
+    """
+    return [
+        {
+            "custom_id": item.custom_id,
+            "subject": item.subject,
+            "prompt": asking.render_user(item),
+            "answer": item.answer,
+        }
+        for item in items
+    ]
+
 
 Protocol = Literal["log_likelihood", "generative", "letter"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

@@ -118,7 +118,7 @@ class MmluSuite(Suite):
 
     def pick_examples(self, questions: MmluQuestions, answers: ModelAnswers) -> list[dict[str, Any]]:
         """Return leaks, answers without the closing sentence, and wrong ones."""
-        from evaluation.suites.mmlu.quotes import pick_examples
+        from evaluation.suites.mmlu.decomposition import pick_examples
 
         return pick_examples(questions.items, answers.lines[GENERATIVE]) if answers.lines[GENERATIVE] else []
 

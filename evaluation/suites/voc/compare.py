@@ -24,8 +24,7 @@ from evaluation.intervals import Bootstrap
 from evaluation.items import ITEMS_NAME, Items, read_items
 from evaluation.results.decided import read_decision
 from evaluation.results.gathered import VocResults, read_results
-from evaluation.suites.voc.label_counts import LabelCounts, count_labels
-from evaluation.suites.voc.label_scores import AVERAGES, score_labels
+from evaluation.suites.voc.label_scores import AVERAGES, LabelCounts, count_labels, score_labels
 from evaluation.suites.voc.resampling import bootstrap_scores, compare_f1
 from voc.errors import ConfigError, DataError, IntegrityError, TaxonomyError
 from voc.labels.changes import TaxonomyChanges, parse_changes, restrict_to, shared_leaves

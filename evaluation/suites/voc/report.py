@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from evaluation.intervals import wilson_interval
 from evaluation.suites.protocol import Column, ReportPart, Section, Yardstick
-from evaluation.suites.voc.confusion import KINDS, NOTHING_MISSED
-from evaluation.suites.voc.label_scores import AVERAGES, FIGURES
+from evaluation.suites.voc.label_scores import AVERAGES, FIGURES, KINDS, NOTHING_MISSED
 from voc.config.night import DecisionConfig, NightforgeConfig
 from voc.labels.taxonomy import LEVELS
 

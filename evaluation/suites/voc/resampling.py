@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from evaluation.intervals import Bootstrap, FloatArray, PairedDifference, draw_weights, percentile_interval
-from evaluation.suites.voc.label_counts import IntArray, LabelCounts, ratios
 from evaluation.suites.voc.label_scores import (
     AVERAGES,
     FIGURES,
     Average,
+    IntArray,
+    LabelCounts,
     LabelSums,
+    ratios,
     score_hierarchy,
     score_labels,
     score_sums,

@@ -100,7 +100,7 @@ class VocSuite(Suite):
     def warm_up(self, run: Run, model: str) -> None:
         """Let the engine compute what all prompts begin with, before the shards start together."""
         from evaluation.serving.endpoint import read_endpoint
-        from evaluation.suites.voc.prefix_cache import prime_prompts
+        from evaluation.suites.voc.ask import prime_prompts
 
         endpoint = read_endpoint(run, model)
         if endpoint is not None:
@@ -162,7 +162,7 @@ class VocSuite(Suite):
 
     def compare(self, suite: str, metric: str, items: Items, other: Items, bootstrap: Bootstrap) -> PairedDifference:
         """Compare F1, comments paired."""
-        from evaluation.suites.voc.label_counts import count_labels
+        from evaluation.suites.voc.label_scores import count_labels
         from evaluation.suites.voc.resampling import compare_f1
 
         average: Any = metric.removesuffix(f"_{F1}")

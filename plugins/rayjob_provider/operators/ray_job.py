@@ -96,12 +96,12 @@ class RayJobOperator(BaseOperator):
         tolerate_unreachable_s: How long one outage of the Jobs API may last. The job itself is left alone.
         log_limit_chars: How much of the job's log goes to the task log; beyond it only the last lines, and a count.
         ray_conn_id: Airflow connection of type `ray`. Templated.
-        label: What the task works on, for `map_index_template="{{ task.label }}"` of a mapped one. Templated.
+        map_label: What the task works on, for `map_index_template="{{ task.map_label }}"` of a mapped one. Templated.
     """
 
     template_fields: Sequence[str] = (
         "submission_id", "arguments", "env_vars", "num_cpus", "num_gpus", "memory_bytes", "custom_resources", "metadata",
-        "ray_conn_id", "label",
+        "ray_conn_id", "map_label",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "arguments": "json",
@@ -133,11 +133,11 @@ class RayJobOperator(BaseOperator):
         tolerate_unreachable_s: float = 300.0,
         log_limit_chars: int = DEFAULT_LIMIT_CHARS,
         ray_conn_id: str = RayJobHook.default_conn_name,
-        label: str = "",
+        map_label: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.label = label
+        self.map_label = map_label
         self.command = join_entrypoint(entrypoint)
         if wait_for not in ("completion", "submission"):
             raise ValueError(f"wait_for must be 'completion' or 'submission', got {wait_for!r}.")

@@ -69,8 +69,8 @@ def test_a_suite_of_the_registry_is_a_task_and_its_label_is_the_model(
     assert {"evaluate.toy_0", "evaluate.toy_1"} <= night.get_task("gather").upstream_task_ids
     task = night.get_task("evaluate.toy_1")
     assert task.arguments[-5:] == ["--easy", "--shard", "1", "--num-shards", "2"]
-    assert task.map_index_template == "{{ task.label }}"
-    assert task.label == task.arguments[6]  # the model of this instance of the group
+    assert task.map_index_template == "{{ task.map_label }}"
+    assert task.map_label == task.arguments[6]  # the model of this instance of the group
     monkeypatch.undo()
     importlib.reload(load_again)
 

@@ -13,9 +13,8 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.answers import VocAnswer
-from evaluation.suites.voc.confusion import measure_confusion
-from evaluation.suites.voc.summary import measure_voc
-from evaluation.suites.voc.support import TrainingLabels, assign_buckets
+from evaluation.suites.voc.label_scores import measure_confusion
+from evaluation.suites.voc.summary import TrainingLabels, assign_buckets, measure_voc
 from tests.unit.evaluation import voc_brute_force as brute
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.records.records import Segment, VocRecord

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from evaluation.clients.interface import gather_all
 from evaluation.clients.opening import open_client
-from evaluation.shards.run import run_shard
-from evaluation.shards.shard import Shard
+from evaluation.shards.shard import Shard, run_shard
 from evaluation.suites.protocol import COMMAND_ARGUMENTS, Column, Metric, PlannedSuite, ReportPart, Suite, Value
 from evaluation.suites.registry import find_planned, report_skip
 from voc.arguments import Command

@@ -4,8 +4,7 @@ from benchmarks.evaluation.score_peer import binarize, score_lean, score_loop
 from benchmarks.evaluation.score_rows import NUM_LEAVES, make_rows
 from benchmarks.evaluation.score_vs_sklearn import find_difference, format_summary, summarise
 from evaluation.intervals import Bootstrap
-from evaluation.suites.voc.label_measures import measure_labels
-from evaluation.suites.voc.support import BUCKET_NAMES, assign_buckets
+from evaluation.suites.voc.summary import BUCKET_NAMES, assign_buckets, measure_labels
 
 MIB = 1 << 20
 

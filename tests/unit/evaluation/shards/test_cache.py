@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards import cache as result_cache
-from evaluation.shards import run as shard_run
+from evaluation.shards import shard as shard_run
 from evaluation.shards.cache import ResultCache, digest_code, find_imported, summarise_hits
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
@@ -209,7 +209,7 @@ def test_the_digest_of_code_follows_its_sources_and_nothing_else(tmp_path, monke
 def test_answers_depend_on_who_asks_and_reads_and_not_on_the_report(module):
     found = set(find_imported(f"evaluation.suites.{module}", result_cache.ROOT))
     assert {
-        "evaluation.shards.run",
+        "evaluation.shards.shard",
         "evaluation.clients.openai_compatible",
         "voc.prompts",
         "voc.store.manifest",

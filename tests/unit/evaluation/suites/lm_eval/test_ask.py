@@ -8,6 +8,8 @@ import pytest
 
 from evaluation.decision.decide import decide
 from evaluation.gather import gather
+from evaluation.results.gathered import TaskResults
+from evaluation.results.lines import TaskLine
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint, write_endpoint
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval.ask import evaluate_task
@@ -17,6 +19,7 @@ from evaluation.suites.protocol import ModelAnswers
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.lm_eval_examples import write_ifeval, write_tasks
 from tests.unit.evaluation.served_run import DIGEST, announce, make_run, write_questions
+from tests.unit.evaluation.strict import check_type
 from tests.unit.evaluation.suites.mmlu.test_ask import make_tokenizer
 from voc.config.night import GatedMetricConfig, LmEvalTaskConfig
 from voc.errors import ConfigError, CoverageError, DataError, EndpointError
@@ -131,6 +134,9 @@ def test_shards_together_are_the_whole(tmp_path, server, task):
         [x[k] for k in kept] for x in sorted(whole, key=lambda line: line["custom_id"])
     ]
     assert measured(run)["items"] == len(whole)
+    check_type(TaskResults, measured(run))
+    for line in whole:
+        check_type(TaskLine, line)
 
 
 def test_a_shard_without_a_question_is_empty(tmp_path, server):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from evaluation.results.lines import GenerativeLine, LetterLine, LogLikelihoodLine
 from evaluation.serving.endpoint import KEY_VARIABLE
 from evaluation.shards.shard import Shard
 from evaluation.suites.lm_eval import models
@@ -9,6 +10,7 @@ from evaluation.suites.mmlu.ask import evaluate_mmlu
 from tests.tiny_model import DEFAULT_TEXTS, train_bpe
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import announce, make_run, write_questions, write_test_set
+from tests.unit.evaluation.strict import check_type
 from voc.errors import EndpointError
 from voc.store.manifest import digest_bytes, read_manifest
 
@@ -51,6 +53,15 @@ def score_in(folder, server, **mmlu):
 
 def letter_ids():
     return [make_tokenizer().encode(f"Answer: {letter}").ids[-1] for letter in "ABCD"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [("log_likelihood", LogLikelihoodLine), ("generative", GenerativeLine), ("letter", LetterLine)],
+)
+def test_every_line_is_of_its_type(tmp_path, server, protocol, kind):
+    for line in evaluate(make_served_run(tmp_path, server), protocol)[0]:
+        check_type(kind, line)
 
 
 def test_every_way_of_scoring_gives_the_same_numbers(tmp_path, server):

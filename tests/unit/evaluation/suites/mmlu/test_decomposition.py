@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.suites.mmlu.decomposition import decompose, judge_form, judge_knowledge, list_alarms, name_cause
-from evaluation.suites.mmlu.groups import GROUPS, find_group
+from evaluation.suites.mmlu.general import GROUPS, find_group
 from tests.unit.evaluation.planted_answers import LEAK, plant, questions, write_sentence
 from voc.errors import CoverageError
 

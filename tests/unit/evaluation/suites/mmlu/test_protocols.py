@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evaluation.suites.lm_eval.run import read_chat_template
+from evaluation.suites.lm_eval.tasks import read_chat_template
 from evaluation.suites.mmlu.protocols import Asking
 from voc.errors import IntegrityError
 from voc.mmlu import MmluItem

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation.suites.mmlu.protocols import PROTOCOLS, Asking
-from evaluation.suites.mmlu.task import TASK_FOLDER, load_documents, make_documents, name_task
+from evaluation.suites.mmlu.protocols import PROTOCOLS, TASK_FOLDER, Asking, load_documents, make_documents, name_task
 from tests.unit.evaluation.served_run import write_questions
 from voc.errors import DataError
 from voc.mmlu import load_mmlu, load_mmlu_examples

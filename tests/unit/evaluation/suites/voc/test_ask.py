@@ -2,11 +2,13 @@ import json
 
 import pytest
 
+from evaluation.results.lines import VocLine
 from evaluation.serving.endpoint import KEY_VARIABLE
 from evaluation.shards.shard import Shard
 from evaluation.suites.voc.ask import evaluate_voc
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
+from tests.unit.evaluation.strict import check_type
 from voc.errors import EndpointError
 from voc.store.manifest import read_manifest, verify_directory
 
@@ -39,6 +41,7 @@ def test_predictions_are_in_the_order_of_the_test_set_and_parsed(tmp_path, serve
     assert [line["custom_id"] for line in lines] == [f"c{i}" for i in range(30)]
     assert lines[0]["segments"] == json.loads(ANSWER)
     assert (lines[0]["failure"], lines[0]["strict"]) == (None, True)
+    check_type(VocLine, lines[0])
     manifest = verify_directory(run.store, run.layout.shard("base", "voc", 0, 1))
     assert manifest.facts["items"] == 30
     assert manifest.facts["prompt_tokens"] == 7 * 30

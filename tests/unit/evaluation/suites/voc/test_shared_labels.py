@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from evaluation.items import Items
 from evaluation.suites.voc.compare import restrict_items
-from evaluation.suites.voc.label_counts import count_labels
-from evaluation.suites.voc.label_scores import score_labels
+from evaluation.suites.voc.label_scores import count_labels, score_labels
 from voc.labels.taxonomy import LabelPath, NodePath
 
 SHARED: dict[NodePath, LabelPath] = {("A", "B", "C", name): ("A", "B", "C", name.upper()) for name in "ab"}

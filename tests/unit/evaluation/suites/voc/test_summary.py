@@ -4,11 +4,9 @@ import pytest
 
 from evaluation.intervals import Bootstrap
 from evaluation.suites.voc.answers import VocAnswer
-from evaluation.suites.voc.confusion import measure_confusion
-from evaluation.suites.voc.emotions import measure_emotion
-from evaluation.suites.voc.segments import measure_coverage, measure_segmentation
-from evaluation.suites.voc.summary import measure_rates, measure_voc
-from evaluation.suites.voc.support import TrainingLabels
+from evaluation.suites.voc.label_scores import measure_confusion
+from evaluation.suites.voc.segments import measure_coverage, measure_emotion, measure_segmentation
+from evaluation.suites.voc.summary import TrainingLabels, measure_rates, measure_voc
 from voc.labels.taxonomy import Leaf, Taxonomy
 from voc.records.records import Segment, VocRecord
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from evaluation.suites.voc.label_counts import count_labels
-from evaluation.suites.voc.support import (
+from evaluation.suites.voc.label_scores import count_labels
+from evaluation.suites.voc.summary import (
     assign_buckets,
     build_lookup,
     collect_labels,
