@@ -12,11 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from corpus.build import Reading
-from corpus.build import build_corpus
-from corpus.build import list_stored_files
-from corpus.build import read_inputs
-from corpus.build import read_records
+from corpus.build import Reading, build_corpus, list_stored_files, read_inputs, read_records
 from corpus.ground.results import DataFacts, DataReport
 from corpus.ground.stored_file import store_text
 from corpus.ground.tasks import MapParts

@@ -22,10 +22,8 @@ from scipy.sparse import hstack
 from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from evaluation.suites.voc.summary import BUCKET_NAMES
-from benchmarks.evaluation.score_rows import ScoreRows
-from evaluation.suites.voc.summary import assign_buckets
-from benchmarks.evaluation.score_rows import make_rows
+from benchmarks.evaluation.score_rows import ScoreRows, make_rows
+from evaluation.suites.voc.summary import BUCKET_NAMES, assign_buckets
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
 Levels = Mapping[str, tuple[Any, Any]]  # gold and predicted indicator matrices by level

@@ -8,9 +8,8 @@ import pytest
 from evaluation.intervals import Bootstrap
 from evaluation.serving.endpoint import KEY_VARIABLE
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.answers import VocAnswer
+from evaluation.suites.voc.answers import VocAnswer, load_test
 from evaluation.suites.voc.ask import evaluate_voc
-from evaluation.suites.voc.answers import load_test
 from evaluation.suites.voc.summary import TrainingLabels, measure_voc
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set

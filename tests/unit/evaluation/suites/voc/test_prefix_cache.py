@@ -4,8 +4,15 @@ import pytest
 
 from evaluation.serving.endpoint import KEY_VARIABLE, Endpoint
 from evaluation.shards.shard import Shard
-from evaluation.suites.voc.ask import count_primers, describe_engine, describe_hits, evaluate_voc, parse_counters, prime_prompts
 from evaluation.suites.voc.answers import load_test
+from evaluation.suites.voc.ask import (
+    count_primers,
+    describe_engine,
+    describe_hits,
+    evaluate_voc,
+    parse_counters,
+    prime_prompts,
+)
 from tests.unit.evaluation.endpoint_stand_in import KEY, StandIn
 from tests.unit.evaluation.served_run import LABEL, announce, make_run, write_test_set
 from voc.prompts import render_system

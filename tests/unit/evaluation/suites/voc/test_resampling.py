@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.intervals import draw_weights
+from evaluation.intervals import Bootstrap, draw_weights
 from evaluation.suites.voc.label_scores import (
     AVERAGES,
     count_labels,
@@ -17,7 +17,6 @@ from evaluation.suites.voc.label_scores import (
     score_labels,
 )
 from evaluation.suites.voc.resampling import bootstrap_levels, bootstrap_scores, compare_f1, iterate_sums, resample_sums
-from evaluation.intervals import Bootstrap
 from tests.unit.evaluation import voc_brute_force as brute
 
 A, B, C = ("x", "a", "a", "a"), ("x", "a", "a", "b"), ("y", "c", "c", "c")
