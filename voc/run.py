@@ -5,7 +5,6 @@ Models that others serve are entries too: they have a row in every table and are
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -102,12 +101,6 @@ def open_run(store_uri: str, run_id: str) -> Run:
             remedy="run `python -m voc preflight` with this run id first",
         ) from error
     return Run(store, layout, parse_config(data, f"{store.uri}/{layout.config}"))
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two arguments that every stage takes."""
-    parser.add_argument("--store-uri", required=True, help="the store's URI: file:///folder or s3://bucket/prefix")
-    parser.add_argument("--run-id", required=True, help="the run's id: a folder below runs/ in the store")
 
 
 def write_models(run: Run, models: Sequence[ModelEntry]) -> None:

@@ -22,25 +22,6 @@ NO_FIT_EXIT = 1
 _PLAIN = {"max_steps": 1, "global_batch_size": 64, "max_seq_len": 4096, "optimizer": {"learning_rate": 1e-5}}
 
 
-def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument(
-        "--model",
-        required=True,
-        help=f"a preset ({', '.join(list_presets())}), or the path or URI of a folder with config.json",
-    )
-    parser.add_argument("--nodes", type=int, required=True, help="machines")
-    parser.add_argument("--gpus-per-node", type=int, required=True, help="GPUs of one machine, each one rank")
-    parser.add_argument("--gpu-memory-gib", type=float, required=True, help="memory of one GPU")
-    parser.add_argument(
-        "--config", help="configuration whose training section is planned; else the preset's, else its defaults in bf16"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of training; repeatable"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
-
-
 def run_plan(arguments: argparse.Namespace) -> int:
     """Print the plan; return 1 if it does not fit.
 

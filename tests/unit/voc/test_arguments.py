@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-from voc.arguments import ARGUMENTS_VARIABLE, USER_ERROR_EXIT, run_command, stage_arguments
+from voc.arguments import (
+    ARGUMENTS_VARIABLE,
+    RUN_ARGUMENTS,
+    USER_ERROR_EXIT,
+    Command,
+    argument,
+    build_parser,
+    run_command,
+    stage_arguments,
+)
 from voc.errors import ConfigError, DataError
 
 
@@ -109,3 +118,20 @@ def test_unreadable_arguments_are_a_message_too(
     monkeypatch.setenv(ARGUMENTS_VARIABLE, "nonsense")
     assert run_command(_parser(lambda _: None)) == USER_ERROR_EXIT
     assert "ConfigError" in capsys.readouterr().err
+
+
+def test_every_stage_takes_the_same_two_arguments() -> None:
+    parser = build_parser("stage", None, {"go": Command("json:dumps", "help", RUN_ARGUMENTS)})
+    parsed = parser.parse_args(["go", "--store-uri", "s3://b/p", "--run-id", "r"])
+    assert (parsed.store_uri, parsed.run_id) == ("s3://b/p", "r")
+
+
+def test_a_table_imports_the_function_of_the_chosen_command_only() -> None:
+    commands = {
+        "first": Command("no.such.module:run", "never chosen"),
+        "second kind": Command("operator:attrgetter", "chosen", (argument("--name"),)),
+    }
+    parser = build_parser("stage", "What it does.", commands)
+    assert parser.parse_args(["second", "kind", "--name", "x"]).name == "x"
+    with pytest.raises(ModuleNotFoundError, match="no"):
+        run_command(parser, ["first"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 
 import pytest
@@ -9,7 +8,7 @@ from tests.unit.voc.conftest import Night
 from voc.config.file import load_config
 from voc.errors import ConfigError, ObjectNotFoundError
 from voc.preflight.preflight import create_run
-from voc.run import ModelEntry, Run, add_run_arguments, find_model, open_run, read_models, write_models
+from voc.run import ModelEntry, Run, find_model, open_run, read_models, write_models
 from voc.store.base import Store
 from voc.store.layout import RunLayout
 
@@ -72,10 +71,3 @@ def test_an_unknown_model_names_the_known_ones(run: Run) -> None:
 def test_before_prepare_there_are_no_models(run: Run) -> None:
     with pytest.raises(ObjectNotFoundError, match=r"models\.json"):
         read_models(run)
-
-
-def test_every_stage_takes_the_same_two_arguments() -> None:
-    parser = argparse.ArgumentParser()
-    add_run_arguments(parser)
-    parsed = parser.parse_args(["--store-uri", "s3://b/p", "--run-id", "r"])
-    assert (parsed.store_uri, parsed.run_id) == ("s3://b/p", "r")
