@@ -17,19 +17,35 @@ from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
 from voc.store.manifest import Manifest, digest_bytes, is_finished, read_manifest
 
-# Settings of the training section that decide where, how visibly and how long an arm is trained, not what comes out.
+# What a trained model depends on: every key of the configuration, unless it is named in one of these two tables. A key that is
+# added later counts until somebody names it here: a training too many is better than a stale model that is taken for a new one.
+#
+# Sections whose effect on an arm is counted by content: the digests of data, mixture, samples, held-out rows and base.
+_COUNTED_BY_DIGEST: dict[str, Any] = {"data": True, "model": True, "prompt": True, "arms": True}
+# Placement: where, how visibly and how long an arm is trained and what is done with it afterwards, not what comes out.
 _PLACEMENT: dict[str, Any] = {
-    "num_workers": True,
-    "cpus_per_worker": True,
-    "gpus_per_worker": True,
-    "gpu_memory_gib": True,
-    "checkpoint": True,
-    "export": True,
-    "tracking": True,
-    "log_every_steps": True,
-    "max_failures": True,
-    "start_timeout_s": True,
-    "experts": {"parallel_size"},
+    "name": True,
+    "preset": True,  # the training section is saved resolved
+    "store": True,
+    "extra_models": True,
+    "external_models": True,
+    "serving": True,
+    "evaluation": True,
+    "decision": True,
+    "promotion": True,
+    "training": {
+        "num_workers": True,
+        "cpus_per_worker": True,
+        "gpus_per_worker": True,
+        "gpu_memory_gib": True,
+        "checkpoint": True,
+        "export": True,
+        "tracking": True,
+        "log_every_steps": True,
+        "max_failures": True,
+        "start_timeout_s": True,
+        "experts": {"parallel_size"},
+    },
 }
 # Under which names architectures state how many experts a layer has.
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
@@ -126,11 +142,9 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
         )
     check_experts(json.loads((base.folder / "config.json").read_text(encoding="utf-8")), config.training.experts)
     mixture = run.store.read_bytes(layout.mixture(arm))
-    settings = config.training.model_dump(mode="json", exclude=_PLACEMENT)
     inputs = {
         "arm": arm,
-        "seed": config.seed,
-        "training": settings,
+        **list_settings(config),
         "mixture": digest_bytes(mixture),
         "data": data.digest,
         "samples": shards.digest,
@@ -141,6 +155,11 @@ def open_job(run: Run, arm: str, *, base_digest: str | None = None) -> TrainingJ
     plan = parse_mixture(json.loads(mixture))
     _check_rows(arm, plan, config.training.num_workers)
     return TrainingJob(run, arm, base, plan, data, shards, held_out, inputs)
+
+
+def list_settings(config: NightforgeConfig) -> dict[str, Any]:
+    """Return the keys of a configuration that count as they stand: all that are not named as an exception above."""
+    return config.model_dump(mode="json", exclude={**_COUNTED_BY_DIGEST, **_PLACEMENT})
 
 
 def _check_rows(arm: str, plan: MixturePlan, num_workers: int) -> None:

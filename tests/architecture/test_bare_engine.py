@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = ("airflow", "boto3", "lm_eval", "mlflow", "pydantic", "ray", "torchao", "trl", "vllm")
 SCRIPT = """
-import importlib.util, sys
+import importlib, importlib.util, pkgutil, sys
 
 ABSENT = {names!r}
 find_spec = importlib.util.find_spec
@@ -22,7 +22,9 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 import benchmarks.engine.train_gpu
-import training.engine.optim
+import training.engine
+for module in sorted(pkgutil.iter_modules(training.engine.__path__), key=lambda found: found.name):
+    importlib.import_module("training.engine." + module.name)
 print("loaded", len([name for name in sys.modules if name.startswith("training.")]))
 """
 

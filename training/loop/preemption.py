@@ -115,11 +115,6 @@ def handle_sigterm() -> None:
     NOTICE.handle_sigterm()
 
 
-def give_notice(reason: str) -> None:
-    """Give this process notice, as SIGTERM does."""
-    NOTICE.give(reason)
-
-
 class Agreement:
     """Lets all ranks act on what one of them knows: a small sum over the ranks at every step.
 
