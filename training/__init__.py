@@ -1,5 +1,6 @@
-"""Full-parameter fine-tuning: data preparation, and one Ray Train job per arm of the mixture.
+"""Full-parameter fine-tuning: one training per arm of the mixture, on Ray or in one process.
 
-The order of the pipeline: `prepare` (`base_model`, `encode`), then `job`, `driver` (Ray), `loop` (pure torch: `data`,
-`packing`, `model`, `optim`, `checkpoint`), `export`.
+In come a prepared run (`corpus`) and a base; out go checkpoints, metrics and an export that was proven. In pipeline order: `start`
+(memory plan, room, Ray), `job` (what a training depends on), `loop` (steps) on `engine` (pure torch), `checkpointing`, `export`.
+`stages` is what the commands do, `metrics` the ground of figures. How to add one more of a kind stands in each room.
 """
