@@ -37,7 +37,7 @@ COMMANDS = {
         "evaluation.gather:run_gather", "merge shards, check coverage, compute every figure", RUN_ARGUMENTS
     ),
     "decide": Command(
-        "evaluation.decision.decide:run_decide",
+        "evaluation.commands:run_decide",
         "compare candidates with references: GO, NO-GO or INCONCLUSIVE",
         RUN_ARGUMENTS,
     ),

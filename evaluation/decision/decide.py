@@ -13,10 +13,9 @@ with the highest VOC F1 is selected (the key `promoted` of the file): whether it
 
 from __future__ import annotations
 
-import argparse
 import json
 
-from evaluation.decision.gate import Check, check_change, check_share, conclude, format_decision
+from evaluation.decision.gate import Check, check_change, check_share, conclude
 from evaluation.intervals import Bootstrap, bonferroni_confidence
 from evaluation.items import ITEMS_NAME, Items, check_pairing, read_items
 from evaluation.results.decided import Candidate, Decision, JudgedModel, Verdict, read_decision
@@ -25,7 +24,7 @@ from evaluation.suites.protocol import BASE
 from evaluation.suites.registry import find_suite, list_gates
 from voc.config.file import hash_config
 from voc.errors import ConfigError
-from voc.run import ModelEntry, Run, open_run, read_models
+from voc.run import ModelEntry, Run, read_models
 from voc.store.champion import last_number, read_champion
 from voc.store.manifest import digest_json, verify_directory
 
@@ -35,12 +34,6 @@ METHOD = (
     "VOC F1: paired bootstrap over comments, percentile interval. Accuracies: Newcombe's paired score interval with "
     "McNemar's exact p-value. Shares: Wilson interval. Every binding check must hold with its whole interval."
 )
-
-
-def run_decide(arguments: argparse.Namespace) -> None:
-    """Open the run, decide, and print the reasons."""
-    decision = decide(open_run(arguments.store_uri, arguments.run_id))
-    print("\n".join(format_decision(decision)), flush=True)
 
 
 def decide(run: Run) -> Decision:

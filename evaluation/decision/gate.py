@@ -13,9 +13,9 @@ Source: Berger, 1982, Multiparameter Hypothesis Testing and Acceptance Sampling 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 from evaluation.intervals import Interval, PairedDifference, wilson_interval
 from evaluation.results.decided import CheckResult, Outcome, Verdict
@@ -124,13 +124,3 @@ def check_share(name: str, value: Value, limit: float, *, confidence: float) -> 
     interval = wilson_interval(count, value.n, confidence)
     outcome = judge(interval, limit, "<=")
     return Check(name, outcome, True, value.value, interval.low, interval.high, limit, "<=", value.n)
-
-
-def format_decision(decision: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts with their reasons as lines."""
-    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
-    lines = [f"decision: {decision['verdict']}{selected}"]
-    for candidate in decision["candidates"]:
-        lines.append(f"  {candidate['title']}: {candidate['verdict']}")
-        lines += [f"    - {reason}" for reason in candidate["reasons"]]
-    return lines

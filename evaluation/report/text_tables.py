@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.decision.gate import format_decision
-
 GAP = "  "
 
 
@@ -103,3 +101,13 @@ def format_columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], GAP.join("-" * width for width in widths), *lines[1:]])
+
+
+def format_decision(decision: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts with their reasons as lines."""
+    selected = f": {decision['promoted']} may be promoted" if decision["promoted"] else ""
+    lines = [f"decision: {decision['verdict']}{selected}"]
+    for candidate in decision["candidates"]:
+        lines.append(f"  {candidate['title']}: {candidate['verdict']}")
+        lines += [f"    - {reason}" for reason in candidate["reasons"]]
+    return lines

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+import training.loop.train
 from tests.tiny_run import make_general_rows, make_voc_row, write_lines
 from training.engine.step import StepTotals, reduce_figures
 from training.job import TrainingJob
-from training.loop.train import train as loop
 from training.metrics import StepFigures, read_metrics
 
 MakeJob = Callable[..., TrainingJob]
@@ -49,4 +49,4 @@ def spike_at(patch: pytest.MonkeyPatch, *steps: int, done: int = 0) -> None:
         totals = reduce_figures(*arguments)
         return replace(totals, loss=50 * totals.loss) if next(numbers) in steps else totals
 
-    patch.setattr(loop, "reduce_figures", reduce)
+    patch.setattr(training.loop.train, "reduce_figures", reduce)

@@ -3,8 +3,8 @@
 import pytest
 
 from evaluation.decision.decide import decide
-from evaluation.decision.gate import format_decision
 from evaluation.gather import gather
+from evaluation.report.text_tables import format_decision
 from tests.unit.evaluation.conftest import SUITES
 from voc.errors import ConfigError, IntegrityError
 from voc.run import ModelEntry, read_models, write_models
