@@ -41,6 +41,7 @@ from corpus.parts.statistics import PartStatistics
 from corpus.sources.splits import UNFINISHED_UPLOADS, SplitList, digest_files, list_splits
 from voc.config.data import SourceConfig
 from voc.config.night import NightforgeConfig
+from voc.config.training import PLACEMENT
 from voc.errors import DataError
 from voc.labels.changes import TaxonomyChanges, parse_changes
 from voc.labels.taxonomy import Taxonomy, parse_taxonomy
@@ -57,19 +58,6 @@ OVERLAPS = "overlaps.jsonl"
 PREPARATION_VERSION = 3
 WATERMARKS = "watermarks"  # in a manifest's facts: up to which day the run has read each source
 READ_AFTER = "read_after"  # the same of the run before it, behind which its own reading began
-# Of the training section: where, how visibly and how long an arm is trained, not what comes out.
-PLACEMENT: dict[str, Any] = {
-    "num_workers": True,
-    "cpus_per_worker": True,
-    "gpus_per_worker": True,
-    "gpu_memory_gib": True,
-    "checkpoint": True,
-    "export": True,
-    "tracking": True,
-    "log_every_steps": True,
-    "max_failures": True,
-    "start_timeout_s": True,
-}
 # The settings that prepared data does not depend on; every other one, a new one too, counts. They say where things run, what
 # happens to the data afterwards, or name a place whose content counts by its digest.
 NOT_PREPARED: dict[str, Any] = {
@@ -77,7 +65,7 @@ NOT_PREPARED: dict[str, Any] = {
     "store": True,
     "model": {"base"},  # its files count
     "training": {
-        **PLACEMENT,
+        **dict.fromkeys(PLACEMENT, True),
         # How the samples are learned that were drawn here.
         "max_wall_s": True,
         "micro_batch_size": True,

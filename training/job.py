@@ -11,7 +11,7 @@ from typing import Any
 from corpus.encoding.base_model import BaseModel, open_base
 from corpus.mixing.samples import SampleReader
 from voc.config.night import NightforgeConfig
-from voc.config.training import ExpertsConfig, TrainingConfig
+from voc.config.training import PLACEMENT, ExpertsConfig, TrainingConfig
 from voc.errors import ConfigError, TrainingError
 from voc.mixture import MixturePlan, parse_mixture
 from voc.run import Run
@@ -33,19 +33,7 @@ _PLACEMENT: dict[str, Any] = {
     "evaluation": True,
     "decision": True,
     "promotion": True,
-    "training": {
-        "num_workers": True,
-        "cpus_per_worker": True,
-        "gpus_per_worker": True,
-        "gpu_memory_gib": True,
-        "checkpoint": True,
-        "export": True,
-        "tracking": True,
-        "log_every_steps": True,
-        "max_failures": True,
-        "start_timeout_s": True,
-        "experts": {"parallel_size"},
-    },
+    "training": {**dict.fromkeys(PLACEMENT, True), "experts": {"parallel_size"}},
 }
 # Under which names architectures state how many experts a layer has.
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")

@@ -124,6 +124,22 @@ class TrackingConfig(Section):
     mlflow_experiment: str = Field("nightforge", description="experiment of MLflow runs")
 
 
+# Keys of the training section that say where, how visibly and how long an arm is trained, not what comes out: neither prepared
+# data nor a trained model depends on them. Every other key, a new one too, counts.
+PLACEMENT = (
+    "num_workers",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "gpu_memory_gib",
+    "checkpoint",
+    "export",
+    "tracking",
+    "log_every_steps",
+    "max_failures",
+    "start_timeout_s",
+)
+
+
 class TrainingConfig(Section):
     """Full-parameter fine-tuning; every arm takes the same number of optimizer steps."""
 
