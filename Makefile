@@ -53,9 +53,12 @@ test-airflow: env ## Tests that need Airflow: the provider and the DAGs
 	    tests/integration/test_rayjob_provider.py tests/unit/rayjob_provider tests/unit/dags
 
 .PHONY: test-ray
-test-ray: env ## All other tests: unit, architecture, integration (Ray, vLLM, the whole DAG)
-	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) $(PYTEST) --durations=20 \
-	    --ignore=tests/unit/rayjob_provider --ignore=tests/unit/dags --ignore=tests/integration/test_rayjob_provider.py
+test-ray: test-unit test-integration ## All other tests: unit, architecture, integration (Ray, vLLM, the whole DAG)
+
+.PHONY: test-integration
+test-integration: env ## Real servers (Ray, vLLM, the whole DAG), in one process: two of them at once starve each other on two cores
+	@RAY_PYTHON=$(RAY_PYTHON) AIRFLOW_PYTHON=$(AIRFLOW_PYTHON) $(RAY_PYTHON) -m pytest --durations=20 tests/integration \
+	    --ignore=tests/integration/test_rayjob_provider.py
 
 .PHONY: test-faults
 test-faults: env ## Kill workers, driver and raylet of a training on Ray at steps, checkpoints and export

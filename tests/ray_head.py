@@ -25,6 +25,10 @@ START_TIMEOUT_S = 130.0
 STOP_TIMEOUT_S = 3.0
 STARTED = "Ray runtime started."
 _POLL_S = 0.3
+# Ray's own, detached: Ray Data and Ray Train start them once on a cluster, and they live as long as it does.
+RAYS_OWN_ACTORS = frozenset(
+    {"_StatsActor", "_UsageCollectionActor", "_AutoscalingCoordinatorActor", "AutoscalingCoordinator"}
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class RayHead:
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
     def list_alive(self) -> list[str]:
-        """Return the drivers, actors and placement groups that live on the cluster; this looks without being a driver."""
+        """Return the drivers, actors and placement groups that live on the cluster, without Ray's own that live as long as it.
+
+        This looks without being a driver.
+        """
         from ray._private.state import GlobalState
         from ray._raylet import GcsClientOptions
 
@@ -52,7 +59,11 @@ class RayHead:
         try:
             alive = [f"driver {job['Entrypoint'][:200]!r}" for job in state.job_table() if not job["IsDead"]]
             actors = state.actor_table(None).values()
-            alive += [f"actor {a['ActorClassName']} ({a['State']})" for a in actors if a["State"] != "DEAD"]
+            alive += [
+                f"actor {a['ActorClassName']} ({a['State']})"
+                for a in actors
+                if a["State"] != "DEAD" and a["ActorClassName"] not in RAYS_OWN_ACTORS
+            ]
             groups = state.placement_group_table().values()
             alive += [f"placement group {g['name']!r} ({g['state']})" for g in groups if g["state"] != "REMOVED"]
             return alive
